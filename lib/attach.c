@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+#include "node.h"
+#include "recover.h"
+
+/*
+ * Attaching and detaching: who may, and what the first and the last do (docs/LOCKING.md, "Attach").
+ * All of it under the attach lock.
+ */
+
+static int refuse(struct shmfs_diag *diag, enum shmfs_reason reason, uint64_t a)
+{
+    *diag = (struct shmfs_diag){ .reason = reason, .a = a };
+    return reason == SHMFS_REASON_FULL ? -EUSERS : -EBUSY;
+}
+
+/* The runtime area belongs to another boot or another file: makes it afresh. */
+static int runtime_make(struct shmfs *fs, const struct runtime_id *id)
+{
+    const struct layout *l = &fs->l;
+    int r;
+
+    region_punch(fs, l->runtime, l->group_desc - l->runtime);
+    r = region_reserve(fs, l->runtime, l->slots - l->runtime);
+    if (r == 0)
+        r = region_reserve(fs, l->group_rt, l->inodes - l->group_rt);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; r == 0 && i < l->nslots; i++) /* heads are looked at by everybody, logs by their owner */
+        r = region_reserve(fs, l->slots + (uint64_t)i * SLOT_SIZE, SLOT_HEAD);
+    if (r < 0)
+        return r;
+    memset(fs->base + l->runtime, 0, l->slots - l->runtime);
+    memset(fs->base + l->group_rt, 0, l->group_desc - l->group_rt);
+    r = alloc_reserve_used(fs);
+    if (r < 0)
+        return r;
+    fs->rt->id = *id; /* last: killed before, the next one makes it afresh */
+    return 0;
+}
+
+static int runtime_ready(struct shmfs *fs, struct shmfs_diag *diag)
+{
+    struct runtime_id id;
+    int r = region_identity(fs, &id);
+
+    if (r < 0)
+        return r;
+    if (memcmp(&fs->rt->id, &id, sizeof(id)) == 0)
+        return 0;
+    /* Undo logs of another boot, or of a file that was copied while in use, prove nothing (A17). */
+    if (LOAD_RELAXED(&fs->sb->clean) != 1) {
+        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_UNCLEAN };
+        return -EUCLEAN;
+    }
+    return runtime_make(fs, &id);
+}
+
+static int become_driver(struct shmfs *fs, struct shmfs_diag *diag)
+{
+    struct procref ref = { LOAD(&fs->rt->driver.v) };
+
+    if (ref.v != 0 && ref.v != fs->self.v && proc_alive(fs, ref))
+        return refuse(diag, SHMFS_REASON_MOUNTED, fs->procs[proc_index(ref)].pid);
+    STORE(&fs->rt->driver.v, fs->self.v);
+    STORE(&fs->rt->mount_epoch, fs->rt->mount_epoch + 1); /* lookups of mounts that are gone count no more */
+    return recover_orphans(fs);
+}
+
+static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
+{
+    int r = runtime_ready(fs, diag);
+
+    if (r < 0)
+        return r;
+    r = proc_enroll(fs);
+    if (r < 0)
+        return r == -EUSERS ? refuse(diag, SHMFS_REASON_FULL, fs->l.nprocs) : r;
+    STORE(&fs->sb->clean, 0u);
+    r = recover_dead(fs);
+    if (r == 0 && (fs->flags & SHMFS_ATTACH_DRIVER) != 0)
+        r = become_driver(fs, diag);
+    return r;
+}
+
+/* Copy-on-write: the dead are buried in our copy alone, and everybody is dead. */
+static int attach_private(struct shmfs *fs, struct shmfs_diag *diag)
+{
+    uint32_t pid = proc_other_pid(fs);
+
+    if (pid != 0)
+        return refuse(diag, SHMFS_REASON_IN_USE, pid);
+    if (LOAD_RELAXED(&fs->sb->clean) != 1) {
+        for (uint32_t i = 0; i < fs->l.nslots; i++) {
+            if (LOAD(&fs->slots[i].owner.v) != 0)
+                recover_slot(fs, i);
+        }
+    }
+    fs->procs[0].inc = fs->rt->next_inc + 1;
+    fs->self = proc_ref(0, fs->procs[0].inc);
+    return 0;
+}
+
+/* -EBUSY, IN_USE/MOUNTED: as node.h has it. */
+static int attach_locked(struct shmfs *fs, struct shmfs_diag *diag)
+{
+    if (fs->readonly)
+        return 0;
+    return fs->private_ ? attach_private(fs, diag) : attach_shared(fs, diag);
+}
+
+static void leave(struct shmfs *fs)
+{
+    if (fs->self.v != 0 && LOAD_RELAXED(&fs->rt->driver.v) == fs->self.v) {
+        STORE(&fs->rt->mount_epoch, fs->rt->mount_epoch + 1);
+        recover_orphans(fs);
+        STORE(&fs->rt->driver.v, UINT64_C(0));
+    }
+    if (fs->self.v != 0)
+        recover_dead(fs);
+    txn_detach(fs);
+    bool last = fs->self.v != 0 && proc_other_pid(fs) == 0;
+    proc_leave(fs);
+    if (last && !fs->broken)
+        STORE(&fs->sb->clean, 1u);
+}
+
+int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs, struct shmfs_diag *diag)
+{
+    struct shmfs *fs;
+    int r;
+
+    r = region_open(path, flags, &fs, diag);
+    if (r < 0)
+        return r;
+    fs->bury = recover_bury;
+    r = region_lock(fs);
+    if (r == 0)
+        r = txn_attach(fs);
+    if (r == 0) {
+        r = attach_locked(fs, diag);
+        if (r == 0 && fs->broken)
+            r = -EIO;
+        if (r < 0 && !fs->readonly && !fs->private_)
+            leave(fs);
+        else if (r < 0)
+            txn_detach(fs);
+    }
+    region_unlock(fs);
+    if (r < 0) {
+        region_close(fs);
+        return r;
+    }
+    *ret_fs = fs;
+    return 0;
+}
+
+void shmfs_region_detach(struct shmfs *fs)
+{
+    bool locked = region_lock(fs) == 0;
+
+    if (fs->readonly || fs->private_)
+        txn_detach(fs);
+    else
+        leave(fs);
+    if (locked)
+        region_unlock(fs);
+    region_close(fs);
+}
+
+int shmfs_region_tend(struct shmfs *fs)
+{
+    int r = recover_dead(fs);
+
+    return r < 0 ? r : alloc_trim(fs);
+}
+
+void shmfs_region_geometry(struct shmfs *fs, struct shmfs_geometry *ret)
+{
+    region_geometry(fs->sb, &fs->l, ret);
+}

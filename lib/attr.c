@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include "attr.h"
+
+#include <sched.h>
+
+#include "acl.h"
+#include "file.h"
+
+static struct stamp to_stamp(struct timespec ts)
+{
+    return (struct stamp){ .sec = ts.tv_sec, .nsec = (uint32_t)ts.tv_nsec };
+}
+
+static int check(const struct inode *in, const struct shmfs_attr *attr, unsigned set)
+{
+    if (((set & SHMFS_SET_ATIME) != 0 && (uint64_t)attr->atime.tv_nsec >= 1000000000) ||
+        ((set & SHMFS_SET_MTIME) != 0 && (uint64_t)attr->mtime.tv_nsec >= 1000000000))
+        return -EINVAL;
+    if ((set & SHMFS_SET_SIZE) != 0 && !S_ISREG(in->mode))
+        return S_ISDIR(in->mode) ? -EISDIR : -EINVAL;
+    return 0;
+}
+
+static void set_times(struct inode *in, const struct shmfs_attr *attr, unsigned set)
+{
+    struct stamp now = inode_now();
+
+    if ((set & (SHMFS_SET_ATIME | SHMFS_SET_ATIME_NOW)) != 0)
+        in->atime = (set & SHMFS_SET_ATIME_NOW) != 0 ? now : to_stamp(attr->atime);
+    if ((set & (SHMFS_SET_MTIME | SHMFS_SET_MTIME_NOW)) != 0)
+        in->mtime = (set & SHMFS_SET_MTIME_NOW) != 0 ? now : to_stamp(attr->mtime);
+    in->ctime = (set & SHMFS_SET_CTIME) != 0 ? to_stamp(attr->ctime) : now;
+}
+
+static int apply(struct txn *t, uint32_t ino, struct inode *in, const struct shmfs_attr *attr, unsigned set)
+{
+    int r = check(in, attr, set);
+
+    if (r < 0)
+        return r;
+    inode_edit(t, ino);
+    if ((set & SHMFS_SET_SIZE) != 0) {
+        r = file_resize(t, ino, in, attr->size);
+        if (r < 0)
+            return r;
+        in->mtime = inode_now();
+    }
+    if ((set & SHMFS_SET_UID) != 0)
+        in->uid = attr->uid;
+    if ((set & SHMFS_SET_GID) != 0)
+        in->gid = attr->gid;
+    if ((set & SHMFS_SET_KILL_PRIV) != 0 && !S_ISDIR(in->mode))
+        file_kill_priv(in);
+    if ((set & SHMFS_SET_MODE) != 0) {
+        in->mode = (in->mode & S_IFMT) | (attr->mode & 07777);
+        if (in->xattr.n != 0)
+            r = acl_chmod(t, ino, in);
+    }
+    set_times(in, attr, set);
+    in->version++;
+    return r;
+}
+
+int attr_set(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set, struct shmfs_attr *ret)
+{
+    /* One todo record a transaction: a new size may leave one, and so may a new mode with an ACL. */
+    if ((set & SHMFS_SET_SIZE) != 0 && (set & SHMFS_SET_MODE) != 0) {
+        int r = attr_set(fs, ino, attr, set & ~(unsigned)SHMFS_SET_SIZE, ret);
+        return r < 0 ? r : attr_set(fs, ino, attr, SHMFS_SET_SIZE | (set & (SHMFS_SET_MTIME | SHMFS_SET_CTIME)), ret);
+    }
+    for (;;) {
+        struct shmfs_attr a;
+        struct inode *in;
+        struct txn t;
+        int r = txn_begin(fs, &t);
+
+        if (r < 0)
+            return r;
+        r = inode_lock(&t, ino, &in);
+        if (r == 0)
+            r = apply(&t, ino, in, attr, set);
+        if (r == 0) {
+            inode_settle(&t);
+            inode_attr(fs, ino, &a);
+            txn_commit(&t);
+            *ret = a;
+            return 0;
+        }
+        txn_abort(&t);
+        if (r != -EAGAIN)
+            return r;
+        sched_yield();
+    }
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_DIR_H
+#define SHMFS_DIR_H
+
+/* Directories: names to inode numbers, in buckets found by hash (format.h, struct bucket). */
+#include "inode.h"
+
+struct dir_name {
+    const char *s;
+    uint32_t len; /* 1 … NAME_MAX_BYTES */
+    uint64_t key; /* of the first entry that may have this name */
+};
+
+struct dir_entry {
+    uint64_t key;
+    uint32_t ino;
+    uint32_t generation;
+    uint8_t type; /* DT_* */
+};
+
+/* -EINVAL: empty, ".", ".." or with a slash; -ENAMETOOLONG. */
+int dir_name_make(const struct shmfs *fs, const char *s, struct dir_name *ret);
+
+/* With or without the lock (then under a reading). -ENOENT, -EUCLEAN. */
+int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, const struct dir_name *name,
+             struct dir_entry *ret);
+/* A whole lookup without a lock, including the check that it is a directory. -ENOTDIR. */
+int dir_lookup(struct shmfs *fs, uint32_t dino, const struct dir_name *name, struct dir_entry *ret);
+
+/* With the directory locked and after inode_edit(); `entry->key` is ignored by insert. */
+int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_name *name,
+               const struct dir_entry *entry);
+int dir_replace(struct txn *t, uint32_t dino, struct inode *in, const struct dir_entry *entry);
+/* Frees a bucket that becomes empty (I9: last in its transaction). */
+int dir_remove(struct txn *t, uint32_t dino, struct inode *in, uint64_t key);
+
+/* As shmfs_node_readdir(). */
+int dir_list(struct shmfs *fs, uint32_t dino, uint64_t cookie, struct shmfs_dirent *ret, int n);
+
+#endif

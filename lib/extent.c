@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+#include "extent.h"
+
+/* One level of the way from the root to a leaf. */
+struct level {
+    struct extent *entries;
+    uint32_t *count;
+    uint32_t max;
+    uint32_t index;    /* of the entry that was followed; in the leaf: where a new one would go */
+    struct blkref blk; /* of the node; none for the root */
+};
+
+struct path {
+    struct level level[MAP_LEVELS_MAX + 1]; /* [0] is the leaf */
+    uint32_t top;                           /* index of the root */
+};
+
+/* How many entries have a pos not above the key. */
+static uint32_t entries_upto(const struct extent *e, uint32_t n, uint64_t key)
+{
+    uint32_t lo = 0;
+
+    if (n > 0 && e[n - 1].pos <= key) /* appending is the common case */
+        return n;
+    while (n > lo) {
+        uint32_t mid = lo + (n - lo) / 2;
+
+        if (e[mid].pos <= key)
+            lo = mid + 1;
+        else
+            n = mid;
+    }
+    return lo;
+}
+
+const struct node *map_node(const struct shmfs *fs, uint32_t ino, struct blkref blk, uint32_t level)
+{
+    const struct node *node = region_block(fs, blk);
+
+    if (node == NULL || node->magic != NODE_MAGIC || node->owner.n != ino || node->level != level)
+        return NULL;
+    return node;
+}
+
+int map_find(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t key, struct map_at *ret)
+{
+    const struct extent *e = in->root;
+    uint32_t n = LOAD_RELAXED(&in->map_count), level = LOAD_RELAXED(&in->map_level), i;
+    uint64_t next = UINT64_MAX;
+
+    if (n > INODE_EXTENTS || level > MAP_LEVELS_MAX)
+        return -EUCLEAN;
+    for (;;) {
+        i = entries_upto(e, n, key);
+        if (i < n)
+            next = LOAD_RELAXED(&e[i].pos);
+        if (level == 0)
+            break;
+        if (n == 0)
+            return -EUCLEAN;
+        const struct node *node = map_node(fs, ino, e[i > 0 ? i - 1 : 0].blk, level - 1);
+        if (node == NULL)
+            return -EUCLEAN;
+        n = LOAD_RELAXED(&node->count);
+        if (n == 0 || n > NODE_ENTRIES)
+            return -EUCLEAN;
+        e = node->entries;
+        level--;
+    }
+    *ret = (struct map_at){ .found = i > 0, .next = next };
+    if (i > 0) {
+        struct extent x = e[i - 1];
+        if (x.len == 0 || !region_block_ok(fs, x.blk) || x.len > region_nblocks(fs) - x.blk.n)
+            return -EUCLEAN;
+        ret->ext = x;
+    }
+    return 0;
+}
+
+/* The way to where `key` is or would be; level[0].index counts the entries not above it. */
+static int path_find(struct shmfs *fs, uint32_t ino, struct inode *in, uint64_t key, struct path *p)
+{
+    struct level lv = { .entries = in->root, .count = &in->map_count, .max = INODE_EXTENTS };
+
+    if (in->map_level > MAP_LEVELS_MAX || in->map_count > INODE_EXTENTS)
+        return -EUCLEAN;
+    p->top = in->map_level;
+    for (uint32_t level = p->top;; level--) {
+        lv.index = entries_upto(lv.entries, *lv.count, key);
+        if (level > 0 && lv.index > 0)
+            lv.index--;
+        p->level[level] = lv;
+        if (level == 0)
+            return 0;
+        if (*lv.count == 0)
+            return -EUCLEAN;
+        struct blkref blk = lv.entries[lv.index].blk;
+        struct node *node = (struct node *)map_node(fs, ino, blk, level - 1);
+        if (node == NULL || node->count == 0 || node->count > NODE_ENTRIES)
+            return -EUCLEAN;
+        lv = (struct level){ .entries = node->entries, .count = &node->count, .max = NODE_ENTRIES, .blk = blk };
+    }
+}
+
+/* After the first entry of a level changed: the separators above follow. */
+static void separators_fix(struct txn *t, struct path *p, uint32_t level)
+{
+    uint64_t pos = p->level[level].entries[0].pos;
+
+    for (uint32_t l = level + 1; l <= p->top; l++) {
+        struct extent *e = &p->level[l].entries[p->level[l].index];
+
+        if (e->pos != pos)
+            TXN_SET(t, &e->pos, pos);
+        if (p->level[l].index > 0)
+            break;
+    }
+}
+
+static int node_new(struct txn *t, uint32_t ino, struct inode *in, struct blkref near, uint32_t level,
+                    struct blkref *ret_blk, struct node **ret_node)
+{
+    struct blkref blk;
+    int r = alloc_block(t, near, &blk);
+
+    if (r < 0)
+        return r;
+    struct node *node = region_block(t->fs, blk);
+    memset(node, 0, offsetof(struct node, entries));
+    node->magic = NODE_MAGIC;
+    node->owner.n = ino;
+    node->level = level;
+    in->blocks++;
+    *ret_blk = blk;
+    *ret_node = node;
+    return 0;
+}
+
+/* The root is full: its entries move to a node of their own, to which the root then points. */
+static int root_grow(struct txn *t, uint32_t ino, struct inode *in, struct path *p)
+{
+    struct level *root = &p->level[p->top];
+    struct node *node;
+    struct blkref blk;
+    int r;
+
+    if (p->top == MAP_LEVELS_MAX)
+        return -EFBIG;
+    r = node_new(t, ino, in, root->entries[0].blk, p->top, &blk, &node);
+    if (r < 0)
+        return r;
+    memcpy(node->entries, root->entries, INODE_EXTENTS * sizeof(struct extent));
+    node->count = INODE_EXTENTS;
+    p->level[p->top + 1] = (struct level){ in->root, &in->map_count, INODE_EXTENTS, 0, { 0 } };
+    p->level[p->top] = (struct level){ node->entries, &node->count, NODE_ENTRIES, root->index, blk };
+    p->top++;
+    txn_save(t, in->root, sizeof(in->root[0]));
+    in->root[0] = (struct extent){ .pos = node->entries[0].pos, .blk = blk };
+    TXN_SET(t, &in->map_count, 1);
+    TXN_SET(t, &in->map_level, p->top);
+    return 0;
+}
+
+static void entry_put(struct txn *t, struct path *p, uint32_t level, uint32_t at, struct extent ext)
+{
+    struct level *lv = &p->level[level];
+    uint32_t n = *lv->count;
+
+    if (at < n) { /* the slot behind the last one is dead space and needs no undo */
+        txn_save(t, &lv->entries[at], (n - at) * sizeof(struct extent));
+        memmove(&lv->entries[at + 1], &lv->entries[at], (n - at) * sizeof(struct extent));
+    }
+    lv->entries[at] = ext;
+    TXN_SET(t, lv->count, n + 1);
+    if (at == 0)
+        separators_fix(t, p, level);
+}
+
+static int entry_insert(struct txn *t, uint32_t ino, struct inode *in, struct path *p, struct extent ext)
+{
+    for (uint32_t level = 0;; level++) {
+        struct level *lv = &p->level[level];
+        struct blkref blk;
+        struct node *node;
+        int r;
+
+        if (*lv->count == lv->max && level == p->top) {
+            r = root_grow(t, ino, in, p);
+            if (r < 0)
+                return r;
+        }
+        if (*lv->count < lv->max) {
+            entry_put(t, p, level, lv->index, ext);
+            return 0;
+        }
+        /* Full: split. Behind the last entry, the new node gets the new entry alone: appending fills. */
+        uint32_t n = *lv->count, keep = lv->index == n ? n : n / 2;
+        r = node_new(t, ino, in, lv->blk, level, &blk, &node);
+        if (r < 0)
+            return r;
+        memcpy(node->entries, &lv->entries[keep], (n - keep) * sizeof(struct extent));
+        node->count = n - keep;
+        TXN_SET(t, lv->count, keep);
+        if (keep == n) {
+            node->entries[0] = ext;
+            node->count = 1;
+        } else if (lv->index <= keep) {
+            entry_put(t, p, level, lv->index, ext);
+        } else {
+            uint32_t at = lv->index - keep; /* never 0; the node is new and needs no undo */
+            memmove(&node->entries[at + 1], &node->entries[at], (node->count - at) * sizeof(struct extent));
+            node->entries[at] = ext;
+            node->count++;
+        }
+        /* Its separator goes behind ours, one level up. */
+        ext = (struct extent){ .pos = node->entries[0].pos, .blk = blk };
+        p->level[level + 1].index++;
+    }
+}
+
+int map_insert(struct txn *t, uint32_t ino, struct inode *in, struct extent ext, bool merge)
+{
+    struct path p;
+    int r = path_find(t->fs, ino, in, ext.pos, &p);
+
+    if (r < 0)
+        return r;
+    uint32_t i = p.level[0].index;
+    struct extent *before = i > 0 ? &p.level[0].entries[i - 1] : NULL;
+    if (before != NULL && before->pos + before->len > ext.pos)
+        return -EUCLEAN;
+    if (merge && before != NULL && before->pos + before->len == ext.pos &&
+        before->blk.n + before->len == ext.blk.n && before->len <= UINT32_MAX - ext.len) {
+        TXN_SET(t, &before->len, before->len + ext.len);
+        return 0;
+    }
+    return entry_insert(t, ino, in, &p, ext);
+}
+
+int map_split(struct txn *t, uint32_t ino, struct inode *in, uint64_t pos)
+{
+    struct path p;
+    int r = path_find(t->fs, ino, in, pos, &p);
+
+    if (r < 0)
+        return r;
+    uint32_t i = p.level[0].index;
+    if (i == 0)
+        return 0;
+    struct extent *e = &p.level[0].entries[i - 1];
+    uint64_t head = pos - e->pos;
+    if (head == 0 || head >= e->len)
+        return 0;
+    struct extent tail = { .pos = pos, .blk = { e->blk.n + (uint32_t)head }, .len = e->len - (uint32_t)head };
+    TXN_SET(t, &e->len, (uint32_t)head);
+    return entry_insert(t, ino, in, &p, tail);
+}
+
+/* Takes an entry out; a node that becomes empty is freed, and its entry above goes too. */
+static int entry_remove(struct txn *t, struct inode *in, struct path *p, uint32_t at)
+{
+    for (uint32_t level = 0;; level++) {
+        struct level *lv = &p->level[level];
+        uint32_t n = *lv->count;
+
+        if (n == 1 && level < p->top) {
+            int r = alloc_free(t, lv->blk, 1);
+            if (r < 0)
+                return r;
+            in->blocks--;
+            at = p->level[level + 1].index;
+            continue;
+        }
+        if (at + 1 < n) {
+            txn_save(t, &lv->entries[at], (n - at - 1) * sizeof(struct extent));
+            memmove(&lv->entries[at], &lv->entries[at + 1], (n - at - 1) * sizeof(struct extent));
+        }
+        TXN_SET(t, lv->count, n - 1);
+        if (n == 1)
+            TXN_SET(t, &in->map_level, 0);
+        else if (at == 0)
+            separators_fix(t, p, level);
+        return 0;
+    }
+}
+
+int map_cut(struct txn *t, uint32_t ino, struct inode *in, uint64_t from, uint64_t to)
+{
+    struct path p;
+    int r;
+
+    if (from >= to)
+        return 0;
+    r = path_find(t->fs, ino, in, to - 1, &p);
+    if (r < 0)
+        return r;
+    uint32_t i = p.level[0].index;
+    if (i == 0)
+        return 0;
+    struct extent *e = &p.level[0].entries[i - 1];
+    uint64_t end = e->pos + e->len;
+    if (end <= from)
+        return 0;
+    if (end > to || e->len == 0)
+        return -EUCLEAN;
+    uint32_t n = (uint32_t)(end - MAX(from, e->pos));
+    struct blkref first = { e->blk.n + (e->len - n) };
+    n = alloc_tail_in_group(t->fs, first, n);
+    r = alloc_free(t, (struct blkref){ e->blk.n + (e->len - n) }, n);
+    if (r < 0)
+        return r;
+    in->blocks -= n;
+    if (n < e->len) {
+        TXN_SET(t, &e->len, e->len - n);
+        return 1;
+    }
+    r = entry_remove(t, in, &p, i - 1);
+    return r < 0 ? r : 1;
+}
+
+int map_remove(struct txn *t, uint32_t ino, struct inode *in, uint64_t pos)
+{
+    struct path p;
+    int r = path_find(t->fs, ino, in, pos, &p);
+
+    if (r < 0)
+        return r;
+    uint32_t i = p.level[0].index;
+    if (i == 0 || p.level[0].entries[i - 1].pos != pos)
+        return -ENOENT;
+    r = alloc_free(t, p.level[0].entries[i - 1].blk, 1);
+    if (r < 0)
+        return r;
+    in->blocks--;
+    return entry_remove(t, in, &p, i - 1);
+}

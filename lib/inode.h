@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_INODE_H
+#define SHMFS_INODE_H
+
+/* Inodes: reading without a lock, changing under one, and what happens when the last use is gone. */
+#include <sys/stat.h>
+
+#include "extent.h"
+
+static inline struct inode *inode_at(const struct shmfs *fs, uint32_t ino)
+{
+    return &fs->inodes[ino];
+}
+
+/* ---- reading without a lock -------------------------------------------------------------------- */
+
+/*
+ * struct reading rd = reading_of(fs, ino);
+ * do {
+ *     r = reading_begin(&rd);
+ *     if (r < 0)
+ *         return r;
+ *     … look at what the inode's lock guards; any value may be half-changed …
+ * } while (reading_again(&rd));
+ * … what was seen was one whole state …
+ *
+ * Tries without the lock a few times, then with it (a read-only attach: waits, at most for
+ * READING_PATIENCE, and then gives -EAGAIN; A14).
+ */
+struct reading {
+    struct shmfs *fs;
+    uint32_t ino;
+    uint32_t tries;
+    uint64_t seq;
+    bool locked;
+    struct txn txn;
+};
+
+static inline void reading_init(struct reading *rd, struct shmfs *fs, uint32_t ino)
+{
+    rd->fs = fs;
+    rd->ino = ino;
+    rd->tries = 0;
+    rd->locked = false;
+}
+
+int reading_begin(struct reading *rd);
+bool reading_again(struct reading *rd);
+
+/* 0; -ESTALE: the inode is free; -EUCLEAN: its scalar fields are not what they can be. */
+int inode_is_valid(const struct inode *in);
+
+void inode_attr(const struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret);
+
+/* ---- changing ---------------------------------------------------------------------------------- */
+
+/* Locks the inode and checks that it is in use. -ESTALE, -EUCLEAN. */
+int inode_lock(struct txn *t, uint32_t ino, struct inode **ret_in);
+
+/*
+ * Makes the sequence odd and records all scalar fields: after it they may simply be stored to, until
+ * the next checkpoint. Entries of `root` are not included.
+ */
+struct inode *inode_edit(struct txn *t, uint32_t ino);
+
+struct stamp inode_now(void);
+enum inode_change { CHANGE_META = 1, CHANGE_DATA = 2 };
+/* Raises version and sets ctime, and for CHANGE_DATA also mtime. After inode_edit(). */
+void inode_changed(struct inode *in, enum inode_change what);
+
+/* A new inode, locked: all fields but those of its type's own. nlink is 1, or 2 for a directory. */
+int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, uint32_t *ret_ino);
+
+/* ---- use and the end of it --------------------------------------------------------------------- */
+
+/* Lookups, opens and pins that are still valid. */
+uint64_t inode_uses(const struct shmfs *fs, uint32_t ino);
+/* Counts n lookups by the kernel, or gives n back (negative); under the undo log. */
+void inode_count_lookups(struct txn *t, uint32_t ino, int64_t n);
+
+/* Sets a todo record if the inode, which is locked, has no names and no uses any more. */
+void inode_reap_if_unused(struct txn *t, uint32_t ino);
+/*
+ * Does the work that the transaction's todo record asks for, if there is one: commits what was done so
+ * far, then frees in a chain of short transactions, with the inodes kept locked. What is damaged stays
+ * allocated. The record is cleared when it returns. For operations, before txn_commit(), and for the
+ * undertaker of one who died in it.
+ */
+void inode_settle(struct txn *t);
+
+#endif

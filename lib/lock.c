@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+#include "lock.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+enum {
+    SPINS = 100,
+    FIRST_WAIT_US = 500, /* the dead are noticed within this, if nobody wakes us before */
+    LONGEST_WAIT_US = 8000,
+};
+
+/* The low half of the word, where the waiters bit is (the region is little-endian). */
+static uint32_t *futex_word(struct lockword *w)
+{
+    return (uint32_t *)(void *)&w->v;
+}
+
+static void futex_wait(struct lockword *w, uint32_t seen, long us)
+{
+    struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
+
+    syscall(SYS_futex, futex_word(w), FUTEX_WAIT, seen, &ts, NULL, 0);
+}
+
+void lock_wake(struct lockword *w)
+{
+    syscall(SYS_futex, futex_word(w), FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+void lock_release_of(struct lockword *w, uint64_t stamp)
+{
+    uint64_t v = LOAD(&w->v);
+
+    while (lock_is_held_by(v, stamp)) {
+        if (!CAS(&w->v, &v, UINT64_C(0)))
+            continue;
+        if ((v & LOCK_WAITERS) != 0)
+            lock_wake(w);
+        return;
+    }
+}
+
+/* The word did not move for a while: is its owner dead? 0, or -EUCLEAN for a word without an owner. */
+static int look_at_owner(struct shmfs *fs, struct lockword *w, uint64_t word, uint64_t stamp)
+{
+    uint32_t index = lock_slot(word);
+
+    if (index >= fs->l.nslots || lock_is_held_by(word, stamp))
+        return LOAD(&w->v) == word ? -EUCLEAN : 0;
+    struct slot *owner = &fs->slots[index];
+    struct procref proc = { LOAD(&owner->owner.v) };
+    /* An owner's slot is given up only after its locks are, so this combination cannot last. */
+    if (proc.v == 0 || lock_stamp(index, LOAD(&owner->inc)) != (word & ~LOCK_WAITERS))
+        return LOAD(&w->v) == word ? -EUCLEAN : 0;
+    if (proc_alive(fs, proc) || fs->bury == NULL)
+        return 0;
+    int r = fs->bury(fs, lock_slot(stamp), index);
+    return r == -EBUSY ? 0 : r;
+}
+
+int lock_wait(struct shmfs *fs, struct lockword *w, uint64_t stamp)
+{
+    uint64_t mine = stamp;
+    long us = FIRST_WAIT_US;
+    int spins = 0;
+
+    for (;;) {
+        uint64_t v = LOAD(&w->v);
+
+        if (v == 0) {
+            if (CAS(&w->v, &v, mine))
+                return 0;
+            continue;
+        }
+        if (spins < SPINS) {
+            spins++;
+            cpu_pause();
+            continue;
+        }
+        if ((v & LOCK_WAITERS) == 0) {
+            if (!CAS(&w->v, &v, v | LOCK_WAITERS))
+                continue;
+            v |= LOCK_WAITERS;
+        }
+        futex_wait(w, (uint32_t)v, us);
+        mine = stamp | LOCK_WAITERS; /* others may sleep behind us: whoever slept wakes the next */
+        if (LOAD(&w->v) != v)
+            continue;
+        int r = look_at_owner(fs, w, v, stamp);
+        if (r < 0)
+            return r;
+        if (unlikely(LOAD_RELAXED(&fs->broken)))
+            return -EIO;
+        us = MIN(us * 2, (long)LONGEST_WAIT_US);
+    }
+}

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+#include "node.h"
+
+#include <sched.h>
+
+#include "acl.h"
+#include "attr.h"
+#include "file.h"
+#include "namei.h"
+#include "recover.h"
+
+/*
+ * The private client interface: arguments are checked here, where they come from outside, and -EIO is
+ * said here when the region file was shortened under us.
+ */
+
+static int enter(struct shmfs *fs, uint32_t ino)
+{
+    uint32_t group = ino / fs->l.group_inodes, bit = ino % fs->l.group_inodes;
+
+    if (unlikely(LOAD_RELAXED(&fs->broken)))
+        return -EIO;
+    if (!region_inode_ok(fs, ino) || (!fs->readonly && !fs->private_ &&
+                                      (fs->group_rts[group].inode_reserved >> (bit / INODE_CHUNK) & 1) == 0))
+        return -ESTALE; /* a number that was never given out has no memory behind it */
+    return 0;
+}
+
+static ssize_t leave(struct shmfs *fs, ssize_t r)
+{
+    return unlikely(LOAD_RELAXED(&fs->broken)) ? -EIO : r;
+}
+
+#define ENTER(fs, ino)                    \
+    do {                                  \
+        int enter_r = enter((fs), (ino)); \
+        if (unlikely(enter_r < 0))        \
+            return enter_r;               \
+    } while (0)
+#define LEAVE(fs, r) return (int)leave((fs), (r))
+
+/* ---- names ------------------------------------------------------------------------------------- */
+
+static int attr_read(struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret)
+{
+    struct reading rd;
+    int r;
+
+    reading_init(&rd, fs, ino);
+    do {
+        r = reading_begin(&rd);
+        if (r < 0)
+            return r;
+        r = inode_is_valid(inode_at(fs, ino));
+        if (r == 0)
+            inode_attr(fs, ino, ret);
+    } while (reading_again(&rd));
+    return r;
+}
+
+/* Counts a lookup of the inode that an entry named. -ESTALE: it is another one by now. */
+static int ref_inode(struct shmfs *fs, uint32_t ino, uint32_t generation, struct shmfs_attr *ret)
+{
+    struct inode *in;
+    struct txn t;
+    int r = txn_begin(fs, &t);
+
+    if (r < 0)
+        return r;
+    r = inode_lock(&t, ino, &in);
+    if (r == 0 && in->generation != generation)
+        r = -ESTALE;
+    if (r == 0) {
+        inode_count_lookups(&t, ino, 1);
+        inode_attr(fs, ino, ret);
+    }
+    txn_commit(&t);
+    return r;
+}
+
+/* An entry and the inode behind it are two looks: between them it may be replaced, hence the loop. */
+static int lookup(struct shmfs *fs, uint32_t parent, const struct dir_name *name, bool ref, struct shmfs_attr *ret)
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        struct shmfs_attr attr;
+        struct dir_entry e;
+        int r = dir_lookup(fs, parent, name, &e);
+
+        if (r < 0)
+            return r;
+        r = ref ? ref_inode(fs, e.ino, e.generation, &attr) : attr_read(fs, e.ino, &attr);
+        if (r == 0 && attr.generation == e.generation) {
+            *ret = attr;
+            return 0;
+        }
+        if (r < 0 && r != -ESTALE)
+            return r;
+        if (tries > 10)
+            sched_yield();
+    }
+    return -EUCLEAN; /* the entry names what is not there, and stays */
+}
+
+/* "." and "..", which handles decoded by file servers ask for. */
+static int lookup_dots(struct shmfs *fs, uint32_t ino, bool parent, bool ref, struct shmfs_attr *ret)
+{
+    struct shmfs_attr attr;
+    int r = attr_read(fs, ino, &attr);
+
+    if (r == 0 && !S_ISDIR(attr.mode))
+        r = -ENOTDIR;
+    if (r == 0 && parent) {
+        ino = LOAD_RELAXED(&inode_at(fs, ino)->parent.n);
+        r = attr_read(fs, ino, &attr);
+    }
+    if (r == 0 && ref)
+        r = ref_inode(fs, ino, attr.generation, &attr);
+    if (r == 0)
+        *ret = attr;
+    return r;
+}
+
+int shmfs_node_lookup(struct shmfs *fs, uint32_t parent, const char *s, bool ref, struct shmfs_attr *ret)
+{
+    struct dir_name name;
+    int r;
+
+    ENTER(fs, parent);
+    if (strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
+        LEAVE(fs, lookup_dots(fs, parent, s[1] == '.', ref, ret));
+    r = dir_name_make(fs, s, &name);
+    if (r == 0)
+        r = lookup(fs, parent, &name, ref, ret);
+    LEAVE(fs, r);
+}
+
+int shmfs_node_ref(struct shmfs *fs, uint32_t ino, uint32_t generation, struct shmfs_attr *ret)
+{
+    int r;
+
+    ENTER(fs, ino);
+    r = ref_inode(fs, ino, generation, ret);
+    LEAVE(fs, r == -ESTALE ? -ENOENT : r);
+}
+
+int shmfs_node_forget(struct shmfs *fs, uint32_t ino, uint64_t nlookup)
+{
+    struct txn t;
+    int r;
+
+    ENTER(fs, ino);
+    r = txn_begin(fs, &t);
+    if (r == 0) {
+        struct inode *in;
+
+        r = inode_lock(&t, ino, &in);
+        if (r == 0) {
+            inode_count_lookups(&t, ino, -(int64_t)MIN(nlookup, (uint64_t)INT64_MAX));
+            inode_reap_if_unused(&t, ino);
+            inode_settle(&t);
+        }
+        txn_commit(&t);
+    }
+    LEAVE(fs, r);
+}
+
+int shmfs_node_getattr(struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret)
+{
+    struct shmfs_attr attr;
+    int r;
+
+    ENTER(fs, ino);
+    r = attr_read(fs, ino, &attr);
+    if (r == 0)
+        *ret = attr;
+    LEAVE(fs, r);
+}
+
+int shmfs_node_setattr(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set,
+                       struct shmfs_attr *ret)
+{
+    ENTER(fs, ino);
+    LEAVE(fs, attr_set(fs, ino, attr, set, ret));
+}
+
+static ssize_t link_target(const struct shmfs *fs, uint32_t ino, const struct inode *in, char *ret, size_t n)
+{
+    uint64_t size = LOAD_RELAXED(&in->size);
+    struct map_at at;
+    struct blkref blk;
+    uint64_t len;
+    int r;
+
+    if (!S_ISLNK(in->mode))
+        return -EINVAL;
+    if ((in->flags & INODE_LINK_INLINE) != 0) {
+        if (size > INODE_INLINE)
+            return -EUCLEAN;
+        memcpy(ret, in->inline_target, MIN(n, (size_t)size));
+        return (ssize_t)size;
+    }
+    r = map_find(fs, ino, in, 0, &at);
+    if (r < 0)
+        return r;
+    if (size >= BLOCK_SIZE || !map_at_block(&at, 0, &blk, &len))
+        return -EUCLEAN;
+    memcpy(ret, region_block(fs, blk), MIN(n, (size_t)size));
+    return (ssize_t)size;
+}
+
+ssize_t shmfs_node_readlink(struct shmfs *fs, uint32_t ino, char *ret, size_t n)
+{
+    struct reading rd;
+    ssize_t r;
+
+    ENTER(fs, ino);
+    reading_init(&rd, fs, ino);
+    do {
+        r = reading_begin(&rd);
+        if (r < 0)
+            return r;
+        r = inode_is_valid(inode_at(fs, ino));
+        if (r == 0)
+            r = link_target(fs, ino, inode_at(fs, ino), ret, n);
+    } while (reading_again(&rd));
+    return leave(fs, r);
+}
+
+int shmfs_node_mknod(struct shmfs *fs, uint32_t parent, const char *name, mode_t mode, dev_t rdev,
+                     const struct shmfs_maker *maker, bool ref, struct shmfs_attr *ret)
+{
+    struct namei_new new = { .mode = mode, .rdev = rdev, .maker = maker, .ref = ref };
+
+    ENTER(fs, parent);
+    if ((mode & S_IFMT) == 0)
+        new.mode |= S_IFREG;
+    if (!S_ISREG(new.mode) && !S_ISCHR(new.mode) && !S_ISBLK(new.mode) && !S_ISFIFO(new.mode) &&
+        !S_ISSOCK(new.mode))
+        return -EINVAL;
+    if (!S_ISCHR(new.mode) && !S_ISBLK(new.mode))
+        new.rdev = 0;
+    LEAVE(fs, namei_make(fs, parent, name, &new, ret));
+}
+
+int shmfs_node_mkdir(struct shmfs *fs, uint32_t parent, const char *name, mode_t mode,
+                     const struct shmfs_maker *maker, bool ref, struct shmfs_attr *ret)
+{
+    struct namei_new new = { .mode = S_IFDIR | (mode & 07777), .maker = maker, .ref = ref };
+
+    ENTER(fs, parent);
+    LEAVE(fs, namei_make(fs, parent, name, &new, ret));
+}
+
+int shmfs_node_symlink(struct shmfs *fs, const char *target, uint32_t parent, const char *name,
+                       const struct shmfs_maker *maker, bool ref, struct shmfs_attr *ret)
+{
+    struct namei_new new = { .mode = S_IFLNK | 0777, .target = target, .maker = maker, .ref = ref };
+
+    ENTER(fs, parent);
+    LEAVE(fs, namei_make(fs, parent, name, &new, ret));
+}
+
+int shmfs_node_tmpfile(struct shmfs *fs, uint32_t parent, mode_t mode, const struct shmfs_maker *maker,
+                       struct shmfs_attr *ret)
+{
+    struct namei_new new = { .mode = S_IFREG | (mode & 07777), .maker = maker, .ref = true };
+
+    ENTER(fs, parent);
+    LEAVE(fs, namei_tmpfile(fs, parent, &new, ret));
+}
+
+int shmfs_node_link(struct shmfs *fs, uint32_t ino, uint32_t newparent, const char *newname, bool ref,
+                    struct shmfs_attr *ret)
+{
+    ENTER(fs, ino);
+    ENTER(fs, newparent);
+    LEAVE(fs, namei_link(fs, ino, newparent, newname, ref, ret));
+}
+
+int shmfs_node_unlink(struct shmfs *fs, uint32_t parent, const char *name)
+{
+    ENTER(fs, parent);
+    LEAVE(fs, namei_remove(fs, parent, name, false));
+}
+
+int shmfs_node_rmdir(struct shmfs *fs, uint32_t parent, const char *name)
+{
+    ENTER(fs, parent);
+    LEAVE(fs, namei_remove(fs, parent, name, true));
+}
+
+int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint32_t newparent, const char *newname,
+                      unsigned flags, const struct shmfs_maker *maker)
+{
+    ENTER(fs, parent);
+    ENTER(fs, newparent);
+    LEAVE(fs, namei_rename(fs, parent, name, newparent, newname, flags, maker));
+}
+
+int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct shmfs_dirent *ret, int n)
+{
+    ENTER(fs, ino);
+    LEAVE(fs, dir_list(fs, ino, cookie, ret, n));
+}
+
+/* ---- data -------------------------------------------------------------------------------------- */
+
+ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off)
+{
+    ssize_t r;
+
+    ENTER(fs, ino);
+    r = file_read(fs, ino, buf, n, off);
+    if (r >= 0)
+        file_read_time(fs, ino);
+    return leave(fs, r);
+}
+
+/* A write by an ordinary user takes the file's capabilities away; few files have any. */
+static int kill_capabilities(struct shmfs *fs, uint32_t ino)
+{
+    int r;
+
+    if (LOAD_RELAXED(&inode_at(fs, ino)->xattr.n) == 0)
+        return 0;
+    r = shmfs_node_removexattr(fs, ino, "security.capability");
+    return r == -ENODATA ? 0 : r;
+}
+
+ssize_t shmfs_node_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
+                         off_t *ret_off)
+{
+    ssize_t r = 0;
+
+    ENTER(fs, ino);
+    if ((flags & SHMFS_WRITE_KILL_PRIV) != 0)
+        r = kill_capabilities(fs, ino);
+    if (r == 0)
+        r = file_write(fs, ino, buf, n, off, flags, ret_off);
+    return leave(fs, r);
+}
+
+int shmfs_node_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t len)
+{
+    ENTER(fs, ino);
+    LEAVE(fs, file_fallocate(fs, ino, mode, off, len));
+}
+
+off_t shmfs_node_lseek(struct shmfs *fs, uint32_t ino, off_t off, int whence)
+{
+    ENTER(fs, ino);
+    return leave(fs, file_lseek(fs, ino, off, whence));
+}
+
+ssize_t shmfs_node_copy(struct shmfs *fs, uint32_t from, off_t from_off, uint32_t to, off_t to_off, size_t n)
+{
+    ENTER(fs, from);
+    ENTER(fs, to);
+    return leave(fs, file_copy(fs, from, from_off, to, to_off, n));
+}
+
+int shmfs_node_fsync(struct shmfs *fs, uint32_t ino)
+{
+    ENTER(fs, ino); /* memory is as far as it goes without an image */
+    return 0;
+}
+
+/* ---- extended attributes ----------------------------------------------------------------------- */
+
+static int xattr_apply(struct txn *t, uint32_t ino, const char *name, const void *value, size_t n, int flags)
+{
+    struct inode *in;
+    int r = inode_lock(t, ino, &in);
+
+    if (r < 0)
+        return r;
+    inode_edit(t, ino);
+    if (acl_is_name(name))
+        r = acl_change(t, ino, in, name, value, n, flags);
+    else
+        r = xattr_change(t, ino, in, name, value, n, flags);
+    if (r == 0)
+        inode_changed(in, CHANGE_META);
+    return r;
+}
+
+static int xattr_transact(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n, int flags)
+{
+    for (;;) {
+        struct txn t;
+        int r = txn_begin(fs, &t);
+
+        if (r < 0)
+            return r;
+        r = xattr_apply(&t, ino, name, value, n, flags);
+        if (r == 0) {
+            inode_settle(&t);
+            txn_commit(&t);
+            return 0;
+        }
+        txn_abort(&t);
+        if (r != -EAGAIN)
+            return r;
+        sched_yield();
+    }
+}
+
+int shmfs_node_setxattr(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n, int flags)
+{
+    ENTER(fs, ino);
+    LEAVE(fs, xattr_transact(fs, ino, name, value != NULL ? value : "", n, flags));
+}
+
+int shmfs_node_removexattr(struct shmfs *fs, uint32_t ino, const char *name)
+{
+    ENTER(fs, ino);
+    LEAVE(fs, xattr_transact(fs, ino, name, NULL, 0, 0));
+}
+
+ssize_t shmfs_node_getxattr(struct shmfs *fs, uint32_t ino, const char *name, void *ret, size_t n)
+{
+    ENTER(fs, ino);
+    if (LOAD_RELAXED(&inode_at(fs, ino)->xattr.n) == 0)
+        return -ENODATA;
+    return leave(fs, xattr_get(fs, NULL, ino, name, ret, n));
+}
+
+ssize_t shmfs_node_listxattr(struct shmfs *fs, uint32_t ino, char *ret, size_t n)
+{
+    ENTER(fs, ino);
+    return leave(fs, xattr_list(fs, ino, ret, n));
+}
+
+/* ---- the whole --------------------------------------------------------------------------------- */
+
+void shmfs_node_statfs(struct shmfs *fs, struct shmfs_space *ret)
+{
+    struct shmfs_space space = {
+        .block_size = BLOCK_SIZE,
+        .blocks = region_nblocks(fs) - 1,
+        .inodes = fs->l.ninodes - 1,
+    };
+
+    for (uint32_t g = 0; g < fs->l.ngroups; g++) {
+        space.free_blocks += LOAD_RELAXED(&fs->groups[g].free_blocks);
+        space.free_inodes += LOAD_RELAXED(&fs->groups[g].free_inodes);
+    }
+    *ret = space;
+}

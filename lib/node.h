@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_NODE_H
+#define SHMFS_NODE_H
+
+/*
+ * The filesystem by inode number: what the driver, mkfs and the tools build on. Not installed;
+ * programs use <shmfs.h>.
+ *
+ * Contract of every function here, unless it says otherwise:
+ *   - returns 0 (or a count) or a negative errno; ret_* are untouched on failure;
+ *   - may be called from any number of threads and processes at once;
+ *   - is all or nothing for every observer, also when its process is killed within it;
+ *   - -ESTALE: no such inode (any more); -EUCLEAN: the object's bytes make no sense;
+ *     -EROFS: attached read-only; -EIO: the region file was shortened under us;
+ *     -ENOSPC: no blocks, no inodes, or the host has no memory for more;
+ *     -EAGAIN: no transaction slot is free.
+ * Permissions are the caller's business (the kernel's, under a mount).
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct shmfs;
+
+/* ---- what went wrong with a region, in a form that can be said --------------------------------- */
+
+enum shmfs_reason {
+    SHMFS_REASON_NONE = 0,  /* errno says it all */
+    SHMFS_REASON_NOT_REGION,
+    SHMFS_REASON_BYTE_ORDER,
+    SHMFS_REASON_VERSION,   /* a: the region's, b: ours */
+    SHMFS_REASON_FEATURE,   /* a: unknown incompat bits, b: unknown ro_compat bits */
+    SHMFS_REASON_LAYOUT,    /* same version, other layout: another build */
+    SHMFS_REASON_CHECKSUM,
+    SHMFS_REASON_GEOMETRY,
+    SHMFS_REASON_TRUNCATED, /* a: bytes there are, b: bytes there should be */
+    SHMFS_REASON_IN_USE,    /* a: pid of a process that is attached */
+    SHMFS_REASON_MOUNTED,   /* a: pid of the driver */
+    SHMFS_REASON_UNCLEAN,   /* not detached cleanly before a reboot, or a copy of a live region */
+    SHMFS_REASON_TOO_SMALL, /* a: bytes asked for, b: smallest that works */
+    SHMFS_REASON_TOO_LARGE, /* a: bytes asked for, b: largest that works */
+    SHMFS_REASON_EXISTS,    /* a region is there already */
+    SHMFS_REASON_FULL,      /* process table is full; a: its size */
+    SHMFS_REASON_NOT_FILE,  /* not a regular file */
+};
+
+struct shmfs_diag {
+    enum shmfs_reason reason;
+    uint64_t a, b;
+};
+
+/*
+ * One line, without a newline, that names PATH, says what is wrong with it and what to do:
+ * for REASON_NONE it is made from ERR (a negative errno). Truncated to N bytes. Returns buf.
+ */
+const char *shmfs_diag_text(const struct shmfs_diag *diag, int err, const char *path, char *buf, size_t n);
+
+/* ---- regions -------------------------------------------------------------------------------- */
+
+struct shmfs_make {
+    uint64_t size;     /* bytes for files, as df shows them; rounded down to whole blocks */
+    uint64_t max_size; /* bytes it may grow to; 0: four times size */
+    uint64_t inodes;   /* 0: one for each 16 KiB of max_size, at least 1024 */
+    uint8_t uuid[16];  /* all zero: a random one */
+    char label[32];    /* NUL-padded */
+    mode_t mode;       /* of the region file, e.g. 0600; not masked by the umask */
+    uid_t root_uid;    /* owner and mode of the root directory */
+    gid_t root_gid;
+    mode_t root_mode;  /* e.g. 0755; 01777 for a shared one */
+    bool force;        /* replace a region that is there and that nobody has attached */
+};
+
+struct shmfs_geometry {
+    uint64_t size, max_size; /* bytes */
+    uint64_t file_size;      /* length of the region file (sparse) */
+    uint64_t meta_size;      /* of which before the first block */
+    uint64_t inodes;
+    uint32_t groups, group_blocks, group_inodes;
+    uint32_t slots, procs;
+    uint32_t block_size;
+    uint32_t version;
+    uint8_t uuid[16];
+    char label[33];
+    int64_t made; /* seconds since the epoch */
+};
+
+/*
+ * Makes a region at PATH. It appears whole or not at all. ret_diag says why not (never NULL).
+ * -EEXIST: something is there and !force; -EBUSY: force, but it is attached by a living process.
+ */
+int shmfs_region_make(const char *path, const struct shmfs_make *make, struct shmfs_geometry *ret_geometry,
+                      struct shmfs_diag *ret_diag);
+
+enum shmfs_attach_flags {
+    SHMFS_ATTACH_RDONLY = 1,
+    SHMFS_ATTACH_DRIVER = 2,  /* be the mounted driver; -EBUSY, REASON_MOUNTED if a living one is there */
+    SHMFS_ATTACH_PRIVATE = 4, /* copy-on-write: see and repair freely, the file never changes (fsck -n);
+                                 -EBUSY, REASON_IN_USE if a living process is attached */
+    SHMFS_ATTACH_TRUSTED = 8, /* refuse (-EPERM) a file not owned by the caller or writable by others (A20) */
+};
+
+/* Attaches to the region at PATH (never through a symbolic link at its end). */
+int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs, struct shmfs_diag *ret_diag);
+void shmfs_region_detach(struct shmfs *fs);
+void shmfs_region_geometry(struct shmfs *fs, struct shmfs_geometry *ret_geometry);
+
+/* Housekeeping for who has a thread to spare: buries the dead, gives free memory back to the host. */
+int shmfs_region_tend(struct shmfs *fs);
+
+/* ---- inodes --------------------------------------------------------------------------------- */
+
+#define SHMFS_ROOT 1u
+
+struct shmfs_attr {
+    uint32_t ino, generation;
+    uint32_t mode, nlink, uid, gid;
+    uint64_t rdev, size;
+    uint64_t blocks; /* of 512 bytes, as st_blocks */
+    uint64_t version;
+    struct timespec atime, mtime, ctime, btime;
+};
+
+/* Who makes an object. The umask counts only where the directory has no default ACL. */
+struct shmfs_maker {
+    uid_t uid;
+    gid_t gid;
+    mode_t umask;
+};
+
+/*
+ * Functions with a `ref` argument count, when it is true, one lookup by the kernel for the inode
+ * that they return, together with the operation; shmfs_node_forget() gives lookups back. An inode
+ * without names lives until its lookups, opens and pins are gone.
+ */
+int shmfs_node_lookup(struct shmfs *fs, uint32_t parent, const char *name, bool ref, struct shmfs_attr *ret_attr);
+int shmfs_node_forget(struct shmfs *fs, uint32_t ino, uint64_t nlookup);
+int shmfs_node_getattr(struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret_attr);
+
+enum shmfs_set {
+    SHMFS_SET_MODE = 1,
+    SHMFS_SET_UID = 2,
+    SHMFS_SET_GID = 4,
+    SHMFS_SET_SIZE = 8,
+    SHMFS_SET_ATIME = 16,
+    SHMFS_SET_MTIME = 32,
+    SHMFS_SET_ATIME_NOW = 64,
+    SHMFS_SET_MTIME_NOW = 128,
+    SHMFS_SET_CTIME = 256,
+    SHMFS_SET_KILL_PRIV = 512, /* clear set-id bits and file capabilities, as a write by a user would */
+};
+/* Changes what `set` names. A chmod also changes the mask of an access ACL. -EFBIG, -EISDIR, -EINVAL. */
+int shmfs_node_setattr(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set,
+                       struct shmfs_attr *ret_attr);
+
+/* target of symlink(2); ret gets at most n bytes and no NUL; returns the target's length. */
+ssize_t shmfs_node_readlink(struct shmfs *fs, uint32_t ino, char *ret, size_t n);
+
+/*
+ * Any file type but a directory or symlink. -EEXIST, -ENOTDIR, -ENOENT (directory is removed),
+ * -ENAMETOOLONG, -EINVAL (a name that is empty, "." or "..", or has a slash).
+ */
+int shmfs_node_mknod(struct shmfs *fs, uint32_t parent, const char *name, mode_t mode, dev_t rdev,
+                     const struct shmfs_maker *maker, bool ref, struct shmfs_attr *ret_attr);
+int shmfs_node_mkdir(struct shmfs *fs, uint32_t parent, const char *name, mode_t mode,
+                     const struct shmfs_maker *maker, bool ref, struct shmfs_attr *ret_attr);
+int shmfs_node_symlink(struct shmfs *fs, const char *target, uint32_t parent, const char *name,
+                       const struct shmfs_maker *maker, bool ref, struct shmfs_attr *ret_attr);
+/* A regular file without a name (O_TMPFILE); always counts one lookup. May be linked later. */
+int shmfs_node_tmpfile(struct shmfs *fs, uint32_t parent, mode_t mode, const struct shmfs_maker *maker,
+                       struct shmfs_attr *ret_attr);
+/* -EMLINK, -EPERM (a directory). */
+int shmfs_node_link(struct shmfs *fs, uint32_t ino, uint32_t newparent, const char *newname, bool ref,
+                    struct shmfs_attr *ret_attr);
+int shmfs_node_unlink(struct shmfs *fs, uint32_t parent, const char *name); /* -EISDIR */
+int shmfs_node_rmdir(struct shmfs *fs, uint32_t parent, const char *name);  /* -ENOTEMPTY, -ENOTDIR */
+/* flags of renameat2(2): RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT. */
+int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint32_t newparent,
+                      const char *newname, unsigned flags, const struct shmfs_maker *maker);
+
+struct shmfs_dirent {
+    uint64_t next; /* cookie to go on after this entry; "." and ".." come first */
+    uint32_t ino, generation;
+    uint8_t type; /* DT_* */
+    uint8_t len;
+    char name[256]; /* NUL-terminated */
+};
+/*
+ * Up to n entries from `cookie` (0: the start). Returns the count, 0 at the end. Each call sees
+ * whole states; a cookie stays valid whatever is added or removed. Entries that exist for the
+ * whole listing are returned exactly once.
+ */
+int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct shmfs_dirent *ret, int n);
+/* For READDIRPLUS: the attributes of an entry, with a lookup counted. -ENOENT: it is gone. */
+int shmfs_node_ref(struct shmfs *fs, uint32_t ino, uint32_t generation, struct shmfs_attr *ret_attr);
+
+/* Atomic towards writes. Returns bytes read; short only at the end of the file. Updates atime as relatime does. */
+ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);
+
+enum shmfs_write_flags {
+    SHMFS_WRITE_KILL_PRIV = 1, /* clear set-id bits and file capabilities in the same transaction */
+    SHMFS_WRITE_APPEND = 2,    /* off is ignored; the data goes to the end */
+};
+/*
+ * Up to SLOT_STAGE bytes: all or nothing. More: killed within it leaves a prefix; ENOSPC after a
+ * part returns the count of that part. BUF must be memory private to the process. ret_off, unless
+ * NULL, gets the offset written to. -EFBIG.
+ */
+ssize_t shmfs_node_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
+                         off_t *ret_off);
+/* FALLOC_FL_*: 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or without KEEP_SIZE; else -EOPNOTSUPP. */
+int shmfs_node_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t len);
+/* SEEK_DATA or SEEK_HOLE; returns the offset or -ENXIO. */
+off_t shmfs_node_lseek(struct shmfs *fs, uint32_t ino, off_t off, int whence);
+ssize_t shmfs_node_copy(struct shmfs *fs, uint32_t from, off_t from_off, uint32_t to, off_t to_off, size_t n);
+int shmfs_node_fsync(struct shmfs *fs, uint32_t ino);
+
+/* flags of setxattr(2). -ENODATA, -EEXIST, -ERANGE, -E2BIG, -ENOSPC. n = 0 asks for the size. */
+int shmfs_node_setxattr(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n, int flags);
+ssize_t shmfs_node_getxattr(struct shmfs *fs, uint32_t ino, const char *name, void *ret, size_t n);
+ssize_t shmfs_node_listxattr(struct shmfs *fs, uint32_t ino, char *ret, size_t n);
+int shmfs_node_removexattr(struct shmfs *fs, uint32_t ino, const char *name);
+
+struct shmfs_space {
+    uint64_t block_size, blocks, free_blocks, inodes, free_inodes;
+};
+void shmfs_node_statfs(struct shmfs *fs, struct shmfs_space *ret);
+
+/* ---- the check ------------------------------------------------------------------------------ */
+
+struct shmfs_problem {
+    uint32_t ino;     /* 0: none in particular */
+    const char *text; /* one line: what, where, and how it should be */
+};
+struct shmfs_check {
+    void (*problem)(void *arg, const struct shmfs_problem *problem);
+    void (*progress)(void *arg, uint64_t done, uint64_t total); /* may be NULL; in inodes */
+    void *arg;
+};
+struct shmfs_check_result {
+    uint64_t problems, inodes, directories, blocks;
+};
+/*
+ * Checks everything that can be checked in bytes. Nobody may change the region meanwhile
+ * (SHMFS_ATTACH_PRIVATE). 0 also where problems were found: they are counted.
+ */
+int shmfs_check_run(struct shmfs *fs, const struct shmfs_check *check, struct shmfs_check_result *ret_result);
+
+/* "4096", "64K", "1.5G", "25%" (of this machine's memory): bytes. -EINVAL, -ERANGE. */
+int shmfs_size_parse(const char *text, uint64_t *ret_bytes);
+/* As df -h: "11.8G". Returns buf. */
+const char *shmfs_size_text(uint64_t bytes, char *buf, size_t n);
+
+#endif

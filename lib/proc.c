@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+#include "proc.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static off_t life_byte(const struct shmfs *fs, uint32_t index)
+{
+    return (off_t)(fs->l.procs + (uint64_t)index * sizeof(struct proc_entry));
+}
+
+static int life_lock(struct shmfs *fs, uint32_t index, short type)
+{
+    struct flock fl = { .l_type = type, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1 };
+
+    return fcntl(fs->fd, F_OFD_SETLK, &fl) == 0 ? 0 : -errno;
+}
+
+/* Does anybody else hold the life lock? On doubt, yes: a wrong "dead" would be fatal. */
+static bool life_locked(struct shmfs *fs, uint32_t index)
+{
+    /* Asked as a reader: monitors that hold read locks cannot feign life. */
+    struct flock fl = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1 };
+
+    return fcntl(fs->fd, F_OFD_GETLK, &fl) != 0 || fl.l_type != F_UNLCK;
+}
+
+static uint64_t own_pid_ns(void)
+{
+    struct stat st;
+
+    return stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
+}
+
+/* Field 22 of /proc/PID/stat, and whether the process still runs; 0 where it does not. */
+static uint64_t running_since(uint32_t pid)
+{
+    char path[32], buf[1024];
+    unsigned long long start = 0;
+    char state = 0;
+
+    snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, buf, sizeof(buf) - 1);
+    if (n <= 0)
+        return 0;
+    buf[n] = 0;
+    char *p = strrchr(buf, ')'); /* the name may hold anything */
+    if (p == NULL || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                            &state, &start) != 2)
+        return 0;
+    return state == 'Z' || state == 'X' ? 0 : start;
+}
+
+static void read_name(char *name, size_t n)
+{
+    AUTO_CLOSE int fd = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, name, n - 1);
+
+    memset(name + MAX(got, 0), 0, n - (size_t)MAX(got, 0));
+    name[strcspn(name, "\n")] = 0;
+}
+
+int proc_enroll(struct shmfs *fs)
+{
+    struct timespec now;
+
+    for (uint32_t i = 0; i < fs->l.nprocs; i++) {
+        struct proc_entry *e = &fs->procs[i];
+
+        if (LOAD(&e->inc) != 0 || life_lock(fs, i, F_WRLCK) < 0)
+            continue;
+        clock_gettime(CLOCK_REALTIME, &now);
+        fs->pid_ns = own_pid_ns();
+        e->pid = (uint32_t)getpid();
+        e->uid = geteuid();
+        e->pid_ns = fs->pid_ns;
+        e->start_time = running_since(e->pid);
+        e->attached = now.tv_sec;
+        e->flags = (fs->flags & SHMFS_ATTACH_DRIVER) != 0 ? PROC_DRIVER : 0;
+        read_name(e->name, sizeof(e->name));
+        uint64_t inc = (fs->rt->next_inc + 1) & ((UINT64_C(1) << 48) - 1);
+        inc = MAX(inc, UINT64_C(1));
+        STORE(&fs->rt->next_inc, inc);
+        STORE(&e->inc, inc); /* from here on the entry counts */
+        fs->self = proc_ref(i, inc);
+        return 0;
+    }
+    return -EUSERS;
+}
+
+void proc_leave(struct shmfs *fs)
+{
+    uint32_t i = proc_index(fs->self);
+
+    if (fs->self.v == 0)
+        return;
+    STORE(&fs->procs[i].inc, 0);
+    life_lock(fs, i, F_UNLCK);
+    fs->self.v = 0;
+}
+
+bool proc_alive(struct shmfs *fs, struct procref ref)
+{
+    uint32_t i = proc_index(ref);
+
+    if (ref.v == 0 || i >= fs->l.nprocs)
+        return false;
+    if (ref.v == fs->self.v)
+        return true;
+    if (LOAD(&fs->procs[i].inc) != proc_inc(ref))
+        return false;
+    if (life_locked(fs, i))
+        return true;
+    /*
+     * It has let go of the lock. Dead, unless it closed our descriptor behind our back (closefrom):
+     * then it is a process that must not be robbed.
+     */
+    struct proc_entry e = fs->procs[i];
+    if (fs->pid_ns != 0 && e.pid_ns == fs->pid_ns && e.start_time != 0 && running_since(e.pid) == e.start_time)
+        return e.pid == (uint32_t)getpid() ? false : LOAD(&fs->procs[i].inc) == proc_inc(ref);
+    return false;
+}
+
+bool proc_get(struct shmfs *fs, uint32_t index, struct proc_entry *ret, struct procref *ret_ref)
+{
+    uint64_t inc = index < fs->l.nprocs ? LOAD(&fs->procs[index].inc) : 0;
+
+    if (inc == 0)
+        return false;
+    *ret = fs->procs[index];
+    ret->name[sizeof(ret->name) - 1] = 0;
+    *ret_ref = proc_ref(index, inc);
+    return true;
+}
+
+uint32_t proc_other_pid(struct shmfs *fs)
+{
+    struct proc_entry e;
+    struct procref ref;
+
+    for (uint32_t i = 0; i < fs->l.nprocs; i++) {
+        if (proc_get(fs, i, &e, &ref) && ref.v != fs->self.v && proc_alive(fs, ref))
+            return e.pid;
+    }
+    return 0;
+}

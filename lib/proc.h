@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_PROC_H
+#define SHMFS_PROC_H
+
+/*
+ * The process table, and the one question that all recovery rests on: is this process dead?
+ * The kernel answers it: a living process holds an OFD lock on the first byte of its entry, on a
+ * descriptor of the library's own (A8).
+ */
+#include "region.h"
+
+static inline struct procref proc_ref(uint32_t index, uint64_t inc)
+{
+    return (struct procref){ inc << 16 | (index + 1) };
+}
+static inline uint32_t proc_index(struct procref ref)
+{
+    return (uint32_t)(ref.v & 0xffff) - 1;
+}
+static inline uint64_t proc_inc(struct procref ref)
+{
+    return ref.v >> 16;
+}
+
+/*
+ * Takes a free entry and its life lock. Call under the attach lock.
+ * -EUSERS: the table is full (of the living: bury the dead first).
+ */
+int proc_enroll(struct shmfs *fs);
+/* Gives the entry up; whatever the process held must be gone. */
+void proc_leave(struct shmfs *fs);
+
+/*
+ * False once the process is dead or has left; true as long as any of its threads may still store
+ * into the region. A system call: keep it off fast paths. Dead stays dead.
+ */
+bool proc_alive(struct shmfs *fs, struct procref ref);
+
+/* Copies entry INDEX; false where it is free or malformed. */
+bool proc_get(struct shmfs *fs, uint32_t index, struct proc_entry *ret, struct procref *ret_ref);
+
+/* Some living process other than this one; 0 if there is none. */
+uint32_t proc_other_pid(struct shmfs *fs);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_RECOVER_H
+#define SHMFS_RECOVER_H
+
+/* What the living do for the dead (docs/LOCKING.md, "Burial"). */
+#include "inode.h"
+
+/*
+ * Buries the owner of slot INDEX, if it is dead, on behalf of our own slot ME: rolls back or redoes,
+ * finishes its todo, releases its locks, frees the slot. Idempotent, and may itself be interrupted by
+ * death anywhere (I4). -EBUSY: another undertaker is at it.
+ */
+int recover_bury(struct shmfs *fs, uint32_t me, uint32_t index);
+
+/* The same for a slot whose owner is known to be dead while nobody else can be at it. */
+void recover_slot(struct shmfs *fs, uint32_t index);
+
+/* Buries all dead processes and frees their entries. */
+int recover_dead(struct shmfs *fs);
+
+/* Frees inodes that have neither names nor uses: those that lookups of a dead mount kept alive. */
+int recover_orphans(struct shmfs *fs);
+
+#endif

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: MIT */
+#include "txn.h"
+
+#include <time.h>
+
+/* ---- the slot's word (I7) ---------------------------------------------------------------------- */
+
+static uint64_t word_make(uint32_t generation, enum slot_state state, uint32_t tail)
+{
+    return (uint64_t)generation << 32 | (uint64_t)state << 24 | tail;
+}
+static uint32_t word_tail(uint64_t word)
+{
+    return (uint32_t)word & 0xffffff;
+}
+static enum slot_state word_state(uint64_t word)
+{
+    return (enum slot_state)(word >> 24 & 0xff);
+}
+static uint32_t word_generation(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
+
+/* ---- the pool ---------------------------------------------------------------------------------- */
+
+/*
+ * Each thread keeps the slot that it used last, so that the common transaction starts without a
+ * shared store. `live` tells a thread that comes late whether that slot's region is still attached.
+ */
+struct thread_slot {
+    uint64_t fs_id; /* 0: none */
+    struct shmfs *fs;
+    uint32_t index;
+    bool busy;
+};
+static _Thread_local struct thread_slot mine;
+
+static pthread_mutex_t live_mutex = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t live[64];
+static pthread_key_t exit_key;
+static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
+
+static void pool_put(struct shmfs *fs, uint32_t index)
+{
+    pthread_mutex_lock(&fs->lock);
+    bool kept = fs->nfree_slots < ARRAY_SIZE(fs->free_slots);
+    if (kept)
+        fs->free_slots[fs->nfree_slots++] = index;
+    pthread_mutex_unlock(&fs->lock);
+    if (!kept)
+        txn_slot_free(fs, index);
+}
+
+/* Returns this thread's cached slot to its region, if that is still attached. */
+static void thread_slot_drop(void *arg)
+{
+    struct thread_slot *ts = arg;
+
+    if (ts->fs_id == 0)
+        return;
+    pthread_mutex_lock(&live_mutex);
+    for (size_t i = 0; i < ARRAY_SIZE(live); i++) {
+        if (live[i] == ts->fs_id)
+            pool_put(ts->fs, ts->index);
+    }
+    pthread_mutex_unlock(&live_mutex);
+    ts->fs_id = 0;
+}
+
+static void exit_key_make(void)
+{
+    pthread_key_create(&exit_key, thread_slot_drop);
+}
+
+static int live_change(uint64_t from, uint64_t to)
+{
+    int r = -EMFILE;
+
+    pthread_mutex_lock(&live_mutex);
+    for (size_t i = 0; i < ARRAY_SIZE(live); i++) {
+        if (live[i] == from) {
+            live[i] = to;
+            r = 0;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&live_mutex);
+    return r;
+}
+
+int txn_attach(struct shmfs *fs)
+{
+    pthread_once(&exit_once, exit_key_make);
+    return live_change(0, fs->id);
+}
+
+void txn_detach(struct shmfs *fs)
+{
+    if (mine.fs_id == fs->id)
+        mine.fs_id = 0;
+    live_change(fs->id, 0);
+    for (uint32_t i = 0; fs->self.v != 0 && i < fs->l.nslots; i++) {
+        if (LOAD(&fs->slots[i].owner.v) == fs->self.v)
+            txn_slot_free(fs, i);
+    }
+}
+
+void txn_slot_free(struct shmfs *fs, uint32_t index)
+{
+    struct slot *s = &fs->slots[index];
+
+    STORE(&s->inc, s->inc + 1); /* stamps of the old owner are void from here on */
+    STORE(&s->owner.v, 0);
+}
+
+static int slot_claim(struct shmfs *fs, uint32_t *ret_index)
+{
+    uint32_t start = proc_index(fs->self); /* spread: neighbours share no lines */
+
+    for (uint32_t n = 0; n < fs->l.nslots; n++) {
+        uint32_t i = (start + n) % fs->l.nslots;
+        struct slot *s = &fs->slots[i];
+        uint64_t none = 0;
+
+        if (LOAD_RELAXED(&s->owner.v) != 0)
+            continue;
+        int r = region_reserve(fs, fs->l.slots + (uint64_t)i * SLOT_SIZE, SLOT_SIZE);
+        if (r < 0)
+            return r;
+        if (!CAS(&s->owner.v, &none, fs->self.v))
+            continue;
+        STORE(&s->inc, (s->inc + 1) & ((UINT64_C(1) << 48) - 1));
+        *ret_index = i;
+        return 0;
+    }
+    return -EAGAIN;
+}
+
+static int slot_get(struct shmfs *fs, uint32_t *ret_index)
+{
+    bool got = false;
+
+    pthread_mutex_lock(&fs->lock);
+    if (fs->nfree_slots > 0) {
+        *ret_index = fs->free_slots[--fs->nfree_slots];
+        got = true;
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return got ? 0 : slot_claim(fs, ret_index);
+}
+
+static int slot_get_slowly(struct shmfs *fs, uint32_t *ret_index)
+{
+    int r = slot_get(fs, ret_index);
+
+    if (r < 0 || mine.busy) /* a transaction within another's call: its slot goes back to the pool */
+        return r;
+    thread_slot_drop(&mine);
+    mine = (struct thread_slot){ .fs_id = fs->id, .fs = fs, .index = *ret_index };
+    pthread_setspecific(exit_key, &mine);
+    return 0;
+}
+
+/* ---- begin and end ----------------------------------------------------------------------------- */
+
+static void txn_init(struct txn *t, struct shmfs *fs, uint32_t index)
+{
+    t->fs = fs;
+    t->slot = &fs->slots[index];
+    t->stamp = lock_stamp(index, LOAD_RELAXED(&t->slot->inc));
+    t->index = index;
+    t->generation = word_generation(LOAD_RELAXED(&t->slot->word));
+    t->tail = 0;
+    t->nheld = 0;
+    t->nredo = 0;
+    t->freed = false;
+    t->adopted = false;
+}
+
+int txn_begin(struct shmfs *fs, struct txn *t)
+{
+    uint32_t index = mine.index;
+
+    if (unlikely(fs->readonly))
+        return -EROFS;
+    if (unlikely(mine.fs_id != fs->id || mine.busy)) {
+        int r = slot_get_slowly(fs, &index);
+        if (r < 0)
+            return r;
+    }
+    if (mine.fs_id == fs->id && mine.index == index)
+        mine.busy = true;
+    txn_init(t, fs, index);
+    return 0;
+}
+
+static void txn_end(struct txn *t)
+{
+    if (t->adopted)
+        return;
+    if (likely(mine.fs_id == t->fs->id && mine.index == t->index))
+        mine.busy = false;
+    else
+        pool_put(t->fs, t->index);
+}
+
+static void sequences_even(struct txn *t)
+{
+    for (uint32_t i = 0; i < t->nheld; i++) {
+        struct held *h = &t->held[i];
+
+        if (h->kind != HELD_INODE)
+            continue;
+        uint64_t *seq = &t->fs->inode_rts[h->id].seq;
+        uint64_t v = LOAD_RELAXED(seq);
+        if ((v & 1) != 0)
+            STORE(seq, v + 1);
+        h->touched = false;
+    }
+}
+
+static void saved_forget(struct txn *t)
+{
+    for (uint32_t i = 0; i < t->nheld; i++)
+        t->held[i].saved = false;
+    t->tail = 0;
+    t->freed = false;
+}
+
+/* Releases the held locks of the given kinds; the intents of the others move up. */
+static void release(struct txn *t, bool groups_only)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < t->nheld; i++) {
+        if (groups_only && t->held[i].kind != HELD_GROUP) {
+            if (kept != i) {
+                t->held[kept] = t->held[i];
+                t->slot->locks[kept] = t->slot->locks[i]; /* for a moment twice in the list: harmless */
+            }
+            kept++;
+            continue;
+        }
+        lock_release(t->held[i].word);
+    }
+    ORDER();
+    STORE(&t->slot->nlocks, kept);
+    t->nheld = kept;
+}
+
+static void log_clear(struct txn *t, enum slot_state state)
+{
+    ORDER();
+    t->generation++;
+    STORE(&t->slot->word, word_make(t->generation, state, 0));
+    ORDER();
+    saved_forget(t);
+}
+
+/* One store makes all that was done permanent; staged data follows it. */
+static void commit_point(struct txn *t)
+{
+    if (t->nredo > 0) {
+        log_clear(t, SLOT_REDO_ON);
+        txn_redo_all(t->fs, t->slot);
+        txn_redo_end(t->slot);
+        t->nredo = 0;
+    } else if (t->tail > 0) {
+        log_clear(t, SLOT_IDLE);
+    }
+}
+
+void txn_commit(struct txn *t)
+{
+    commit_point(t);
+    sequences_even(t);
+    release(t, false);
+    txn_end(t);
+}
+
+void txn_abort(struct txn *t)
+{
+    txn_rollback(t->fs, t->slot);
+    t->tail = 0;
+    sequences_even(t);
+    release(t, false);
+    txn_end(t);
+}
+
+void txn_checkpoint(struct txn *t)
+{
+    commit_point(t);
+    release(t, true);
+}
+
+void txn_retreat(struct txn *t)
+{
+    txn_rollback(t->fs, t->slot);
+    saved_forget(t);
+    t->nredo = 0;
+    release(t, true);
+}
+
+/* ---- locks ------------------------------------------------------------------------------------- */
+
+static int take(struct txn *t, enum held_kind kind, uint32_t id, struct lockword *w, bool wait)
+{
+    uint32_t n = t->nheld;
+    int r;
+
+    if (unlikely(n == SLOT_LOCKS))
+        return -EAGAIN;
+    t->slot->locks[n] = region_offset(t->fs, w); /* the intent comes before the lock (I7) */
+    ORDER();
+    STORE_RELAXED(&t->slot->nlocks, n + 1);
+    ORDER();
+    if (wait)
+        r = lock_take(t->fs, w, t->stamp);
+    else
+        r = lock_try(w, t->stamp) ? 0 : -EAGAIN;
+    if (unlikely(r < 0)) {
+        STORE(&t->slot->nlocks, n);
+        return r;
+    }
+    t->held[n] = (struct held){ .word = w, .id = id, .kind = kind };
+    t->nheld = n + 1;
+    return 0;
+}
+
+bool txn_holds(const struct txn *t, enum held_kind kind, uint32_t id)
+{
+    for (uint32_t i = 0; i < t->nheld; i++) {
+        if (t->held[i].kind == kind && t->held[i].id == id)
+            return true;
+    }
+    return false;
+}
+
+int txn_lock_rename(struct txn *t)
+{
+    assert(t->nheld == 0);
+    return take(t, HELD_RENAME, 0, &t->fs->rt->rename_lock, true);
+}
+
+int txn_lock_inode(struct txn *t, uint32_t ino)
+{
+    if (!region_inode_ok(t->fs, ino))
+        return -ESTALE;
+    assert(t->nheld == 0 || t->held[t->nheld - 1].kind == HELD_RENAME ||
+           (t->held[t->nheld - 1].kind == HELD_INODE && t->held[t->nheld - 1].id < ino));
+    return take(t, HELD_INODE, ino, &t->fs->inode_rts[ino].lock, true);
+}
+
+int txn_lock_inodes(struct txn *t, uint32_t a, uint32_t b)
+{
+    int r = txn_lock_inode(t, MIN(a, b));
+
+    return r < 0 || a == b ? r : txn_lock_inode(t, MAX(a, b));
+}
+
+int txn_try_inode(struct txn *t, uint32_t ino)
+{
+    if (!region_inode_ok(t->fs, ino))
+        return -ESTALE;
+    return take(t, HELD_INODE, ino, &t->fs->inode_rts[ino].lock, false);
+}
+
+int txn_lock_group(struct txn *t, uint32_t group)
+{
+    bool wait = true;
+
+    for (uint32_t i = 0; i < t->nheld; i++) {
+        if (t->held[i].kind != HELD_GROUP)
+            continue;
+        if (t->held[i].id == group)
+            return 0;
+        if (t->held[i].id > group)
+            wait = false;
+    }
+    return take(t, HELD_GROUP, group, &t->fs->group_rts[group].lock, wait);
+}
+
+int txn_try_group(struct txn *t, uint32_t group)
+{
+    if (txn_holds(t, HELD_GROUP, group))
+        return 0;
+    return take(t, HELD_GROUP, group, &t->fs->group_rts[group].lock, false);
+}
+
+void txn_drop_last(struct txn *t)
+{
+    lock_release(t->held[--t->nheld].word);
+    ORDER();
+    STORE(&t->slot->nlocks, t->nheld);
+}
+
+/* ---- changes ----------------------------------------------------------------------------------- */
+
+struct held *txn_touch(struct txn *t, uint32_t ino)
+{
+    for (uint32_t i = 0; i < t->nheld; i++) {
+        struct held *h = &t->held[i];
+
+        if (h->kind != HELD_INODE || h->id != ino)
+            continue;
+        if (!h->touched) {
+            uint64_t *seq = &t->fs->inode_rts[ino].seq;
+            uint64_t v = LOAD_RELAXED(seq);
+            if ((v & 1) == 0) /* odd already only after a scribble: it stays odd */
+                STORE_RELAXED(seq, v + 1);
+            __atomic_thread_fence(__ATOMIC_RELEASE); /* readers see it odd before any store below */
+            ORDER();
+            h->touched = true;
+        }
+        return h;
+    }
+    assert(!"an inode is touched only under its lock (I1)");
+    abort();
+}
+
+void txn_save(struct txn *t, const void *p, size_t n)
+{
+    uint32_t padded = (uint32_t)round_up(n, 8);
+    uint32_t size = padded + (uint32_t)sizeof(struct undo);
+
+    assert(size <= txn_room(t)); /* I5: every step's log fits; the callers bound their steps */
+    uint8_t *at = t->slot->log + t->tail;
+    struct undo rec = { .off = region_offset(t->fs, p), .len = (uint32_t)n, .size = size };
+    memcpy(at, p, n);
+    memcpy(at + padded, &rec, sizeof(rec));
+    ORDER(); /* the record is complete … */
+    t->tail += size;
+    STORE(&t->slot->word, word_make(t->generation, SLOT_IDLE, t->tail));
+    ORDER(); /* … before the store that it undoes (I2) */
+}
+
+void txn_redo(struct txn *t, void *p, uint32_t n, uint32_t from)
+{
+    assert(t->nredo < SLOT_REDO && from <= SLOT_STAGE && n <= SLOT_STAGE - from);
+    t->slot->redo[t->nredo] = (struct redo){ .to = region_offset(t->fs, p), .len = n, .from = from };
+    t->nredo++;
+    STORE_RELAXED(&t->slot->nredo, t->nredo);
+}
+
+void txn_todo(struct txn *t, enum todo_op op, uint32_t ino, uint64_t from, uint64_t to)
+{
+    struct todo todo = { .op = op, .ino = { ino }, .from = from, .to = to };
+
+    TXN_SET(t, &t->slot->todo, todo);
+}
+
+/* ---- recovery ---------------------------------------------------------------------------------- */
+
+int txn_rollback(struct shmfs *fs, struct slot *slot)
+{
+    uint64_t word = LOAD(&slot->word);
+    uint32_t tail = word_tail(word);
+    int ret = 0;
+
+    if (word_state(word) != SLOT_IDLE)
+        return 0; /* committed: to be redone, not undone */
+    while (tail > 0) {
+        struct undo rec;
+
+        if (tail > SLOT_LOG || tail < sizeof(rec)) {
+            ret = -EUCLEAN;
+            break;
+        }
+        memcpy(&rec, slot->log + tail - sizeof(rec), sizeof(rec));
+        if (rec.size < sizeof(rec) || rec.size > tail || rec.len > rec.size - sizeof(rec) ||
+            !region_contains(fs, rec.off.n, rec.len)) {
+            ret = -EUCLEAN;
+            break;
+        }
+        memcpy(fs->base + rec.off.n, slot->log + tail - rec.size, rec.len);
+        tail -= rec.size;
+    }
+    ORDER(); /* all is back before the log is gone: an undertaker who dies here is followed by another */
+    STORE(&slot->word, word_make(word_generation(word) + 1, SLOT_IDLE, 0));
+    ORDER();
+    return ret;
+}
+
+int txn_redo_all(struct shmfs *fs, struct slot *slot)
+{
+    uint64_t word = LOAD(&slot->word);
+    uint32_t n = LOAD_RELAXED(&slot->nredo);
+
+    if (word_state(word) != SLOT_REDO_ON)
+        return 0;
+    for (uint32_t i = 0; i < MIN(n, (uint32_t)SLOT_REDO); i++) {
+        struct redo r = slot->redo[i];
+
+        if (r.from > SLOT_STAGE || r.len > SLOT_STAGE - r.from || r.to.n < fs->l.blocks ||
+            !region_contains(fs, r.to.n, r.len))
+            return -EUCLEAN;
+        memcpy(fs->base + r.to.n, slot->stage + r.from, r.len);
+    }
+    return 0;
+}
+
+void txn_redo_end(struct slot *slot)
+{
+    uint64_t word = LOAD_RELAXED(&slot->word);
+
+    ORDER(); /* all is home before the stage is forgotten */
+    STORE(&slot->word, word_make(word_generation(word), SLOT_IDLE, word_state(word) == SLOT_IDLE ? word_tail(word) : 0));
+    ORDER();
+}
+
+struct lockword *txn_lock_at(struct shmfs *fs, struct offref off, enum held_kind *ret_kind, uint32_t *ret_id)
+{
+    const struct layout *l = &fs->l;
+    uint64_t n;
+
+    if (off.n == l->runtime + offsetof(struct runtime, rename_lock)) {
+        *ret_kind = HELD_RENAME;
+        *ret_id = 0;
+        return &fs->rt->rename_lock;
+    }
+    if (off.n >= l->inode_rt && (n = (off.n - l->inode_rt) / sizeof(struct inode_rt)) < l->ninodes &&
+        off.n == l->inode_rt + n * sizeof(struct inode_rt)) {
+        *ret_kind = HELD_INODE;
+        *ret_id = (uint32_t)n;
+        return &fs->inode_rts[n].lock;
+    }
+    if (off.n >= l->group_rt && (n = (off.n - l->group_rt) / sizeof(struct group_rt)) < l->ngroups &&
+        off.n == l->group_rt + n * sizeof(struct group_rt)) {
+        *ret_kind = HELD_GROUP;
+        *ret_id = (uint32_t)n;
+        return &fs->group_rts[n].lock;
+    }
+    if (off.n >= l->slots && (n = (off.n - l->slots) / sizeof(struct slot)) < l->nslots &&
+        off.n == l->slots + n * sizeof(struct slot) + offsetof(struct slot, recovery)) {
+        *ret_kind = HELD_RECOVERY;
+        *ret_id = (uint32_t)n;
+        return &fs->slots[n].recovery;
+    }
+    return NULL;
+}
+
+void txn_adopt(struct shmfs *fs, uint32_t index, struct txn *t)
+{
+    txn_init(t, fs, index);
+    t->adopted = true;
+    t->tail = word_tail(LOAD(&t->slot->word));
+
+    uint32_t n = MIN(LOAD(&t->slot->nlocks), (uint32_t)SLOT_LOCKS);
+    for (uint32_t i = 0; i < n; i++) {
+        struct held h = { 0 };
+        struct offref off = t->slot->locks[i];
+
+        h.word = txn_lock_at(fs, off, &h.kind, &h.id);
+        if (h.word == NULL || !lock_is_held_by(LOAD(&h.word->v), t->stamp) || txn_holds(t, h.kind, h.id))
+            continue;
+        t->slot->locks[t->nheld] = off; /* moves up: what it overwrites is not held */
+        t->held[t->nheld++] = h;
+    }
+    ORDER();
+    STORE(&t->slot->nlocks, t->nheld);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_TXN_H
+#define SHMFS_TXN_H
+
+/*
+ * Transactions (docs/LOCKING.md). The life of one:
+ *
+ *   txn_begin → txn_lock… → [txn_touch, txn_save, store]… → txn_commit | txn_abort
+ *
+ * Locks are kept to the end (two-phase); the only exception is txn_checkpoint(), which commits what
+ * was done so far, lets go of the group locks and keeps the rest: it makes long work a chain of
+ * short transactions (I5) that nobody else can see half-done.
+ */
+#include "lock.h"
+
+enum held_kind {
+    HELD_RENAME,   /* rank 1 */
+    HELD_INODE,    /* rank 2, ascending by number */
+    HELD_GROUP,    /* rank 3, ascending; out of order only by trying */
+    HELD_RECOVERY, /* rank 4, only by trying */
+};
+
+struct held {
+    struct lockword *word;
+    uint32_t id;
+    enum held_kind kind;
+    bool touched; /* an inode whose sequence is odd */
+    bool saved;   /* an inode whose scalar fields are in the undo log (inode_edit) */
+};
+
+struct txn {
+    struct shmfs *fs;
+    struct slot *slot;
+    uint64_t stamp;
+    uint32_t index; /* of the slot */
+    uint32_t generation;
+    uint32_t tail;
+    uint32_t nheld;
+    uint32_t nredo;
+    bool freed;   /* I9: a transaction frees only after its last allocation */
+    bool adopted; /* an undertaker at work in a dead process's slot */
+    struct held held[SLOT_LOCKS];
+};
+
+int txn_attach(struct shmfs *fs);  /* makes the slot pool usable */
+void txn_detach(struct shmfs *fs); /* gives all of our slots back; no transaction may be running */
+
+/* -EAGAIN: all slots are taken; -ENOSPC: no memory for one. */
+int txn_begin(struct shmfs *fs, struct txn *ret_t);
+
+/*
+ * Makes everything since txn_begin() or the last checkpoint permanent, then copies staged data home
+ * and lets go of all locks. Cannot fail: the commit point is one store.
+ */
+void txn_commit(struct txn *t);
+/* Undoes everything since txn_begin() or the last checkpoint and lets go of all locks. */
+void txn_abort(struct txn *t);
+void txn_checkpoint(struct txn *t);
+/* Undoes everything since the last checkpoint, lets go of the group locks only. */
+void txn_retreat(struct txn *t);
+
+int txn_lock_rename(struct txn *t);
+/* Inodes must be locked in ascending order of number (I3): sort first. -ESTALE: no such number. */
+int txn_lock_inode(struct txn *t, uint32_t ino);
+/* Both, in the right order; equal numbers are locked once. */
+int txn_lock_inodes(struct txn *t, uint32_t a, uint32_t b);
+/* For an inode that is unreachable: never waits, -EAGAIN. */
+int txn_try_inode(struct txn *t, uint32_t ino);
+/* Waits where the rank allows it, else tries: -EAGAIN. */
+int txn_lock_group(struct txn *t, uint32_t group);
+/* Never waits. -EAGAIN. */
+int txn_try_group(struct txn *t, uint32_t group);
+/* Lets go of the lock taken last, under which nothing was changed: the one early release there is. */
+void txn_drop_last(struct txn *t);
+bool txn_holds(const struct txn *t, enum held_kind kind, uint32_t id);
+
+/* Makes the inode's sequence odd (I6). Call before the first store to anything its lock guards. */
+struct held *txn_touch(struct txn *t, uint32_t ino);
+
+/* Records the n bytes at p, before they are stored to (I2). p lies in the region. */
+void txn_save(struct txn *t, const void *p, size_t n);
+/* Room left in the log, in bytes; each record costs its bytes and up to 23 more. */
+static inline uint32_t txn_room(const struct txn *t)
+{
+    return SLOT_LOG - t->tail;
+}
+
+#define TXN_SET(t, p, v)                  \
+    do {                                  \
+        txn_save((t), (p), sizeof(*(p))); \
+        *(p) = (v);                       \
+    } while (0)
+
+/*
+ * All-or-nothing overwriting of live data: at commit, n bytes from offset `from` of the slot's stage
+ * are copied to p. At most SLOT_REDO pieces.
+ */
+void txn_redo(struct txn *t, void *p, uint32_t n, uint32_t from);
+
+/* Sets or clears the work that an undertaker would have to finish; under the undo log. */
+void txn_todo(struct txn *t, enum todo_op op, uint32_t ino, uint64_t from, uint64_t to);
+
+/* ---- for recover.c ---------------------------------------------------------------------------- */
+
+/* Rolls the slot's log back. Idempotent (I4). -EUCLEAN: the log makes no sense; as far as it did. */
+int txn_rollback(struct shmfs *fs, struct slot *slot);
+/* Does the copying of a transaction that committed with staged data. Idempotent; -EUCLEAN. */
+int txn_redo_all(struct shmfs *fs, struct slot *slot);
+/* The copying is done: the slot is idle. */
+void txn_redo_end(struct slot *slot);
+/* Slips into a dead owner's slot: the locks that its intents name and its stamp holds become held. */
+void txn_adopt(struct shmfs *fs, uint32_t index, struct txn *ret_t);
+/* Gives a slot that is idle and holds nothing back to the pool. */
+void txn_slot_free(struct shmfs *fs, uint32_t index);
+/* The lock word at OFF, if a lock word may be there; *ret_kind and *ret_id say which. */
+struct lockword *txn_lock_at(struct shmfs *fs, struct offref off, enum held_kind *ret_kind, uint32_t *ret_id);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_XATTR_H
+#define SHMFS_XATTR_H
+
+/*
+ * Extended attributes. The list of a file is small and changes rarely: it is read whole, and a change
+ * writes a new chain of blocks and swaps the reference, so that any size is all or nothing.
+ */
+#include "inode.h"
+
+/*
+ * Gets a value; n = 0 asks for its size. Without the lock, retried as a reading; within a transaction
+ * that holds the inode's lock pass it as `t`. -ENODATA, -ERANGE, -ENOMEM.
+ */
+ssize_t xattr_get(struct shmfs *fs, struct txn *t, uint32_t ino, const char *name, void *ret, size_t n);
+/* Names, each with its NUL. -ERANGE. */
+ssize_t xattr_list(struct shmfs *fs, uint32_t ino, char *ret, size_t n);
+
+/*
+ * Sets (value NULL: removes) within a transaction, after inode_edit(). flags as setxattr(2). Leaves the
+ * old chain to a todo record: inode_settle() before txn_commit().
+ * -ENODATA, -EEXIST, -ENOSPC (list too long, or no blocks), -E2BIG, -ERANGE (name), -ENOMEM, -EAGAIN.
+ */
+int xattr_change(struct txn *t, uint32_t ino, struct inode *in, const char *name, const void *value, size_t n,
+                 int flags);
+
+#endif
