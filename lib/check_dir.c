@@ -154,12 +154,14 @@ static void check_target(struct walk *w, const struct bucket *b, const struct ds
     }
     target = &w->ck->fs->inodes[s->ino.n];
     uint32_t mode = target->mode;
-    memcpy(&generation, (const char *)b + s->off + offsetof(struct dname, generation), sizeof(generation));
     if (mode == 0) {
         snprintf(text, sizeof(text), "refers to inode %u, which is free", s->ino.n);
         name_problem(w, b, s, text);
         return;
     }
+    if (s->len != 0) /* else there is nothing to read (check_room()) */
+        memcpy(&generation, (const char *)b + s->off + offsetof(struct dname, generation),
+               sizeof(generation));
     if (s->len != 0 && generation != target->generation) {
         snprintf(text, sizeof(text), "refers to inode %u generation %u, which now has generation %u",
                  s->ino.n, generation, target->generation);

@@ -56,11 +56,12 @@ static bool find_name(struct check *ck, uint32_t ino, char *buf, size_t n)
 static const char *find_path(struct check *ck, uint32_t ino, char *buf, size_t n)
 {
     size_t at = n - 1;
+    uint32_t mark = ino; /* an inode passed before; meeting it again shows a circle (Brent) */
 
     buf[at] = '\0';
     if (ino == ROOT_INO)
         return "/";
-    while (ino != ROOT_INO) {
+    for (uint32_t steps = 1; ino != ROOT_INO; steps++) {
         char name[NAME_MAX_BYTES * 4 + 1];
         uint32_t parent = check_parent(ck, ino);
         if (parent == 0 || !find_name(ck, ino, name, sizeof(name)))
@@ -72,6 +73,10 @@ static const char *find_path(struct check *ck, uint32_t ino, char *buf, size_t n
         memcpy(buf + at, name, len);
         buf[--at] = '/';
         ino = parent;
+        if (ino == mark)
+            return memcpy(buf + at - 3, "...", 3);
+        if ((steps & (steps - 1)) == 0)
+            mark = ino;
     }
     return buf + at;
 }

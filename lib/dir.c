@@ -220,7 +220,7 @@ static int bucket_split(struct txn *t, uint32_t dino, struct inode *in, struct p
     r = alloc_block(t, p->blk, &blk);
     if (r < 0)
         return r;
-    struct bucket *b = region_block(t->fs, blk);
+    struct bucket *b = region_known_block(t->fs, blk);
     bucket_init(b, dino);
     r = slots_copy(b, p->b, half, p->count);
     if (r < 0)
@@ -239,7 +239,7 @@ static int first_bucket(struct txn *t, uint32_t dino, struct inode *in)
 
     if (r < 0)
         return r;
-    bucket_init(region_block(t->fs, blk), dino);
+    bucket_init(region_known_block(t->fs, blk), dino);
     in->blocks++;
     return map_insert(t, dino, in, (struct extent){ .pos = 0, .blk = blk, .len = 1 }, false);
 }

@@ -125,7 +125,7 @@ static int node_new(struct txn *t, uint32_t ino, struct inode *in, struct blkref
 
     if (r < 0)
         return r;
-    struct node *node = region_block(t->fs, blk);
+    struct node *node = region_known_block(t->fs, blk);
     memset(node, 0, offsetof(struct node, entries));
     node->magic = NODE_MAGIC;
     node->owner.n = ino;

@@ -40,7 +40,7 @@ static ssize_t copy_out(const struct shmfs *fs, uint32_t ino, const struct inode
         if (bytes == 0)
             return -EUCLEAN;
         if (mapped)
-            memcpy(buf + done, fs->blocks + ((uint64_t)blk.n << BLOCK_SHIFT) + within, bytes);
+            memcpy(buf + done, (uint8_t *)region_known_block(fs, blk) + within, bytes);
         else
             memset(buf + done, 0, bytes);
         done += bytes;
@@ -133,7 +133,7 @@ static ssize_t write_hole(struct writer *w, const struct map_at *at, uint64_t po
 
     if (r < 0)
         return r;
-    uint8_t *dst = region_block(w->t->fs, blk);
+    uint8_t *dst = region_known_block(w->t->fs, blk);
     size_t room = (size_t)got << BLOCK_SHIFT, bytes = MIN(w->n, room - within);
     memset(dst, 0, within); /* a reused block never shows old bytes */
     memcpy(dst + within, w->src, bytes);
@@ -152,7 +152,7 @@ static ssize_t write_mapped(struct writer *w, struct blkref blk, uint64_t blocks
 {
     size_t within = w->off & (BLOCK_SIZE - 1);
     size_t bytes = (size_t)MIN((uint64_t)w->n, (blocks << BLOCK_SHIFT) - within);
-    uint8_t *dst = w->t->fs->blocks + ((uint64_t)blk.n << BLOCK_SHIFT) + within;
+    uint8_t *dst = (uint8_t *)region_known_block(w->t->fs, blk) + within;
     uint8_t *stage = w->t->slot->stage;
 
     if (w->staged) {
@@ -309,7 +309,7 @@ static int zero_within(struct txn *t, uint32_t ino, const struct inode *in, uint
     to = MIN(to, in->size); /* beyond are zeros already (I10) */
     if (r < 0 || from >= to || !map_at_block(&at, from >> BLOCK_SHIFT, &blk, &len))
         return r;
-    uint8_t *p = (uint8_t *)region_block(t->fs, blk) + (from & (BLOCK_SIZE - 1));
+    uint8_t *p = (uint8_t *)region_known_block(t->fs, blk) + (from & (BLOCK_SIZE - 1));
     txn_save(t, p, (size_t)(to - from));
     memset(p, 0, (size_t)(to - from));
     return 0;
@@ -457,7 +457,7 @@ static int fill(struct txn *t, uint32_t ino, struct inode *in, struct range *ran
     r = alloc_blocks(t, &want, &blk, &got);
     if (r < 0)
         return r;
-    memset(region_block(t->fs, blk), 0, (size_t)got << BLOCK_SHIFT);
+    memset(region_known_block(t->fs, blk), 0, (size_t)got << BLOCK_SHIFT);
     in->blocks += got;
     r = map_insert(t, ino, in, (struct extent){ .pos = pos, .blk = blk, .len = got }, true);
     range->from = (pos + got) << BLOCK_SHIFT;

@@ -55,7 +55,7 @@ static int symlink_set(struct txn *t, uint32_t ino, struct inode *in, const char
     r = alloc_block(t, (struct blkref){ 0 }, &blk);
     if (r < 0)
         return r;
-    uint8_t *p = region_block(t->fs, blk);
+    uint8_t *p = region_known_block(t->fs, blk);
     memcpy(p, target, len);
     memset(p + len, 0, BLOCK_SIZE - len);
     in->blocks++;

@@ -87,10 +87,16 @@ static inline bool region_block_ok(const struct shmfs *fs, struct blkref b)
     return b.n != 0 && b.n < region_nblocks(fs);
 }
 
+/* The bytes of a block whose reference was checked, or was just made. */
+static inline void *region_known_block(const struct shmfs *fs, struct blkref b)
+{
+    return fs->blocks + (uint64_t)b.n * BLOCK_SIZE;
+}
+
 /* The bytes of a block; NULL where the reference is out of bounds. */
 static inline void *region_block(const struct shmfs *fs, struct blkref b)
 {
-    return region_block_ok(fs, b) ? fs->blocks + (uint64_t)b.n * BLOCK_SIZE : NULL;
+    return region_block_ok(fs, b) ? region_known_block(fs, b) : NULL;
 }
 
 static inline bool region_inode_ok(const struct shmfs *fs, uint32_t ino)

@@ -188,7 +188,7 @@ static int chain_write(struct txn *t, uint32_t ino, const struct list *l, struct
 
         if (r < 0)
             return r;
-        struct xattr_block *xb = region_block(t->fs, blk);
+        struct xattr_block *xb = region_known_block(t->fs, blk);
         *xb = (struct xattr_block){ .magic = XATTR_MAGIC, .owner = { ino }, .next = next,
                                     .len = (uint32_t)MIN(l->len - from, (size_t)DATA_MAX) };
         memcpy(xb->data, l->data + from, xb->len);
