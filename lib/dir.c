@@ -85,58 +85,43 @@ static uint32_t name_generation(const struct dname *d)
     return g;
 }
 
-/*
- * Walks the entries whose keys are those of `name`. With `ret_entry`: stops at the one with that very
- * name (0) or not (-ENOENT). With `ret_tie`: finds the lowest tie that none of them has.
- */
-static int same_hash_walk(const struct shmfs *fs, uint32_t dino, const struct inode *in,
-                          const struct dir_name *name, struct dir_entry *ret_entry, uint64_t *ret_tie)
+int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, const struct dir_name *name,
+             struct dir_entry *ret)
 {
-    uint64_t at = name->key, end = name->key + TIES, tie = 0;
-    struct place p;
-    int r;
+    uint64_t at = name->key, end = name->key + TIES, tie = 0; /* the lowest that no entry seen has */
 
-    for (;;) {
-        r = place_find(fs, dino, in, at, &p);
-        if (r < 0)
+    for (;;) { /* the entries of one hash may lie in several buckets */
+        struct place p;
+        int r = place_find(fs, dino, in, at, &p);
+        if (r == -ENOENT)
             break;
+        if (r < 0)
+            return r;
         uint32_t i = slot_from(&p, name->key);
         for (; i < p.count; i++) {
             struct dslot s = p.b->slots[i];
 
             if (s.key >= end)
                 break;
-            if (s.key == name->key + tie)
-                tie++;
-            if (s.len != name->len || ret_entry == NULL)
+            tie += s.key == name->key + tie;
+            if (s.len != name->len)
                 continue;
             if (!slot_name_ok(&s))
                 return -EUCLEAN;
             const struct dname *d = slot_name(p.b, &s);
             if (memcmp(d->name, name->s, name->len) == 0) {
-                *ret_entry = (struct dir_entry){ s.key, s.ino.n, name_generation(d), s.type };
+                *ret = (struct dir_entry){ s.key, s.ino.n, name_generation(d), s.type };
                 return 0;
             }
         }
-        if (i < p.count || p.next >= end) {
-            r = -ENOENT;
+        if (i < p.count || p.next >= end)
             break;
-        }
         if (p.next <= at && at != name->key)
             return -EUCLEAN; /* the map runs in a circle */
         at = p.next;
     }
-    if (ret_tie != NULL && r == -ENOENT) {
-        *ret_tie = tie;
-        return tie < TIES ? 0 : -ENOSPC;
-    }
-    return r;
-}
-
-int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, const struct dir_name *name,
-             struct dir_entry *ret)
-{
-    return same_hash_walk(fs, dino, in, name, ret, NULL);
+    *ret = (struct dir_entry){ .key = name->key + tie };
+    return -ENOENT;
 }
 
 int dir_lookup(struct shmfs *fs, uint32_t dino, const struct dir_name *name, struct dir_entry *ret)
@@ -269,16 +254,13 @@ static void slot_put(struct txn *t, struct place *p, struct dslot s, const struc
 int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_name *name,
                const struct dir_entry *entry)
 {
-    struct dslot s = { .ino = { entry->ino }, .len = (uint8_t)name->len, .type = entry->type };
+    struct dslot s = { entry->key, { entry->ino }, 0, (uint8_t)name->len, entry->type };
     uint32_t need = (uint32_t)sizeof(s) + DNAME_HEAD + name->len;
     struct place p;
-    uint64_t tie;
     int r;
 
-    r = same_hash_walk(t->fs, dino, in, name, NULL, &tie);
-    if (r < 0)
-        return r;
-    s.key = name->key + tie;
+    if (s.key >= name->key + TIES)
+        return -ENOSPC;
     for (int tries = 0; tries < 4; tries++) {
         r = place_find(t->fs, dino, in, s.key, &p);
         if (r == -ENOENT)

@@ -21,13 +21,16 @@ struct dir_entry {
 /* -EINVAL: empty, ".", ".." or with a slash; -ENAMETOOLONG. */
 int dir_name_make(const struct shmfs *fs, const char *s, struct dir_name *ret);
 
-/* With or without the lock (then under a reading). -ENOENT, -EUCLEAN. */
+/*
+ * With or without the lock (then under a reading). -EUCLEAN; -ENOENT: not there, and then ret->key is
+ * the key that the name would get, for dir_insert().
+ */
 int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, const struct dir_name *name,
              struct dir_entry *ret);
 /* A whole lookup without a lock, including the check that it is a directory. -ENOTDIR. */
 int dir_lookup(struct shmfs *fs, uint32_t dino, const struct dir_name *name, struct dir_entry *ret);
 
-/* With the directory locked and after inode_edit(); `entry->key` is ignored by insert. */
+/* With the directory locked and after inode_edit(). The name is not there: dir_find() gave entry->key. */
 int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_name *name,
                const struct dir_entry *entry);
 int dir_replace(struct txn *t, uint32_t dino, struct inode *in, const struct dir_entry *entry);

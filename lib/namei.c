@@ -114,7 +114,7 @@ static int make(struct txn *t, uint32_t parent, const struct dir_name *name, con
     if (r < 0)
         return r;
     inode_edit(t, parent);
-    e = (struct dir_entry){ 0, ino, inode_at(t->fs, ino)->generation, (uint8_t)IFTODT(new->mode) };
+    e = (struct dir_entry){ e.key, ino, inode_at(t->fs, ino)->generation, (uint8_t)IFTODT(new->mode) };
     r = dir_insert(t, parent, dir, name, &e);
     if (r < 0)
         return r;
@@ -219,7 +219,7 @@ static int link_inode(struct txn *t, uint32_t ino, uint32_t parent, const struct
         return -EMLINK;
     inode_edit(t, parent);
     inode_edit(t, ino);
-    e = (struct dir_entry){ 0, ino, in->generation, (uint8_t)IFTODT(in->mode) };
+    e = (struct dir_entry){ e.key, ino, in->generation, (uint8_t)IFTODT(in->mode) };
     r = dir_insert(t, parent, dir, name, &e);
     if (r < 0)
         return r;
@@ -341,7 +341,7 @@ int namei_remove(struct shmfs *fs, uint32_t parent, const char *s, bool dir)
 struct side {
     uint32_t dino;
     struct dir_name name;
-    struct dir_entry e; /* e.ino 0: no such name */
+    struct dir_entry e; /* e.ino 0: no such name, and e.key the one it would get */
     struct inode *dir;
     struct inode *in; /* NULL: no such name */
 };
@@ -488,8 +488,11 @@ static int leave(struct txn *t, struct renaming *rn, uint32_t whiteout)
 static int move(struct txn *t, struct renaming *rn)
 {
     struct side *from = &rn->from, *to = &rn->to;
+    struct dir_entry e = from->e;
     uint32_t whiteout = 0;
     int r = 0;
+
+    e.key = to->e.key;
 
     if ((rn->flags & RENAME_WHITEOUT) != 0) {
         r = inode_make(t, 0, S_IFCHR, rn->maker->uid, rn->maker->gid, &whiteout);
@@ -497,13 +500,11 @@ static int move(struct txn *t, struct renaming *rn)
             return r;
     }
     if (to->in != NULL) {
-        struct dir_entry e = from->e;
-        e.key = to->e.key;
         r = drop_link(to->dir, to->in);
         if (r == 0)
             r = dir_replace(t, to->dino, to->dir, &e);
     } else {
-        r = dir_insert(t, to->dino, to->dir, &to->name, &from->e);
+        r = dir_insert(t, to->dino, to->dir, &to->name, &e);
     }
     if (r == 0)
         r = leave(t, rn, whiteout); /* may free a bucket: last (I9) */
