@@ -274,7 +274,7 @@ static void check_fields(struct check *ck, uint32_t ino, const struct inode *ino
 
     if (!type_known(inode->mode))
         check_problem(ck, ino, "mode %#o is of no known type", inode->mode);
-    if ((inode->flags & ~(uint32_t)INODE_LINK_INLINE) != 0 ||
+    if ((inode->flags & ~(uint32_t)(INODE_LINK_INLINE | INODE_CAPABLE)) != 0 ||
         ((inode->flags & INODE_LINK_INLINE) != 0 && !S_ISLNK(inode->mode)))
         check_problem(ck, ino, "flags %#x make no sense", inode->flags);
     for (size_t i = 0; i < ARRAY_SIZE(stamps); i++)

@@ -78,6 +78,8 @@ void file_read_time(struct shmfs *fs, uint32_t ino)
     struct stamp atime = in->atime, now; /* a torn copy costs a needless update at worst */
     struct txn t;
 
+    if ((fs->flags & SHMFS_ATTACH_NOATIME) != 0)
+        return;
     if (fs->readonly || (!stamp_not_after(atime, in->mtime) && !stamp_not_after(atime, in->ctime))) {
         now = inode_now();
         if (fs->readonly || now.sec - atime.sec < 24 * 60 * 60)

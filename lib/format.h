@@ -284,6 +284,7 @@ struct stamp {
 
 enum inode_flags {
     INODE_LINK_INLINE = 1, /* a symlink whose target lies in `inline_target` */
+    INODE_CAPABLE = 2,     /* has security.capability, which a change of the data takes away */
 };
 
 struct inode {

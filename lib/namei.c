@@ -2,8 +2,8 @@
 #include "namei.h"
 
 #include <dirent.h>
-#include <linux/fs.h>
 #include <sched.h>
+#include <stdio.h> /* RENAME_* */
 
 #include "acl.h"
 

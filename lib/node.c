@@ -176,11 +176,27 @@ int shmfs_node_getattr(struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret)
     LEAVE(fs, r);
 }
 
+/* Before the data or the owner changes, whoever changes it: few files have one. */
+static int drop_capability(struct shmfs *fs, uint32_t ino)
+{
+    int r = 0;
+
+    if (unlikely((LOAD_RELAXED(&inode_at(fs, ino)->flags) & INODE_CAPABLE) != 0))
+        r = shmfs_node_removexattr(fs, ino, XATTR_CAPABILITY);
+    return r == -ENODATA ? 0 : r;
+}
+
 int shmfs_node_setattr(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set,
                        struct shmfs_attr *ret)
 {
+    int r = 0;
+
     ENTER(fs, ino);
-    LEAVE(fs, attr_set(fs, ino, attr, set, ret));
+    if ((set & (SHMFS_SET_SIZE | SHMFS_SET_UID | SHMFS_SET_GID | SHMFS_SET_KILL_PRIV)) != 0)
+        r = drop_capability(fs, ino);
+    if (r == 0)
+        r = attr_set(fs, ino, attr, set, ret);
+    LEAVE(fs, r);
 }
 
 static ssize_t link_target(const struct shmfs *fs, uint32_t ino, const struct inode *in, char *ret, size_t n)
@@ -316,25 +332,14 @@ ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off
     return leave(fs, r);
 }
 
-/* A write by an ordinary user takes the file's capabilities away; few files have any. */
-static int kill_capabilities(struct shmfs *fs, uint32_t ino)
-{
-    int r;
-
-    if (LOAD_RELAXED(&inode_at(fs, ino)->xattr.n) == 0)
-        return 0;
-    r = shmfs_node_removexattr(fs, ino, "security.capability");
-    return r == -ENODATA ? 0 : r;
-}
 
 ssize_t shmfs_node_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
                          off_t *ret_off)
 {
-    ssize_t r = 0;
+    ssize_t r;
 
     ENTER(fs, ino);
-    if ((flags & SHMFS_WRITE_KILL_PRIV) != 0)
-        r = kill_capabilities(fs, ino);
+    r = drop_capability(fs, ino);
     if (r == 0)
         r = file_write(fs, ino, buf, n, off, flags, ret_off);
     return leave(fs, r);
@@ -379,6 +384,8 @@ static int xattr_apply(struct txn *t, uint32_t ino, const char *name, const void
         r = acl_change(t, ino, in, name, value, n, flags);
     else
         r = xattr_change(t, ino, in, name, value, n, flags);
+    if ((flags & SHMFS_XATTR_KILL_SGID) != 0)
+        in->mode &= ~(uint32_t)S_ISGID;
     if (r == 0)
         inode_changed(in, CHANGE_META);
     return r;

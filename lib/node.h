@@ -98,6 +98,7 @@ enum shmfs_attach_flags {
     SHMFS_ATTACH_DRIVER = 2,  /* be the mounted driver; -EBUSY, REASON_MOUNTED if a living one is there */
     SHMFS_ATTACH_PRIVATE = 4, /* copy-on-write: see and repair freely, the file never changes (fsck -n);
                                  -EBUSY, REASON_IN_USE if a living process is attached */
+    SHMFS_ATTACH_NOATIME = 16, /* reading leaves atime alone */
     SHMFS_ATTACH_TRUSTED = 8, /* refuse (-EPERM) a file not owned by the caller or writable by others (A20) */
 };
 
@@ -216,6 +217,8 @@ off_t shmfs_node_lseek(struct shmfs *fs, uint32_t ino, off_t off, int whence);
 ssize_t shmfs_node_copy(struct shmfs *fs, uint32_t from, off_t from_off, uint32_t to, off_t to_off, size_t n);
 int shmfs_node_fsync(struct shmfs *fs, uint32_t ino);
 
+/* Besides the flags of setxattr(2): the ACL is set by somebody outside the file's group. */
+#define SHMFS_XATTR_KILL_SGID 0x10000
 /* flags of setxattr(2). -ENODATA, -EEXIST, -ERANGE, -E2BIG, -ENOSPC. n = 0 asks for the size. */
 int shmfs_node_setxattr(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n, int flags);
 ssize_t shmfs_node_getxattr(struct shmfs *fs, uint32_t ino, const char *name, void *ret, size_t n);

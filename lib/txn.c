@@ -279,10 +279,18 @@ void txn_commit(struct txn *t)
     txn_end(t);
 }
 
+/* What was to be copied home if the transaction had committed. */
+static void redo_forget(struct txn *t)
+{
+    if (t->nredo > 0)
+        STORE_RELAXED(&t->slot->nredo, 0u);
+    t->nredo = 0;
+}
+
 void txn_abort(struct txn *t)
 {
     txn_rollback(t->fs, t->slot);
-    t->tail = 0;
+    redo_forget(t);
     sequences_even(t);
     release(t, false);
     txn_end(t);
@@ -298,7 +306,7 @@ void txn_retreat(struct txn *t)
 {
     txn_rollback(t->fs, t->slot);
     saved_forget(t);
-    t->nredo = 0;
+    redo_forget(t);
     release(t, true);
 }
 
@@ -505,8 +513,10 @@ void txn_redo_end(struct slot *slot)
     uint64_t word = LOAD_RELAXED(&slot->word);
 
     ORDER(); /* all is home before the stage is forgotten */
-    STORE(&slot->word, word_make(word_generation(word), SLOT_IDLE, word_state(word) == SLOT_IDLE ? word_tail(word) : 0));
+    STORE(&slot->word,
+          word_make(word_generation(word), SLOT_IDLE, word_state(word) == SLOT_IDLE ? word_tail(word) : 0));
     ORDER();
+    slot->nredo = 0;
 }
 
 struct lockword *txn_lock_at(struct shmfs *fs, struct offref off, enum held_kind *ret_kind, uint32_t *ret_id)

@@ -248,7 +248,9 @@ int xattr_change(struct txn *t, uint32_t ino, struct inode *in, const char *name
         r = chain_write(t, ino, &l, &first, &blocks);
     if (r < 0)
         return r;
-    in->blocks += blocks - in->xattr_blocks;
+    in->blocks = in->blocks - in->xattr_blocks + blocks;
+    if (strcmp(name, XATTR_CAPABILITY) == 0)
+        in->flags = value != NULL ? in->flags | INODE_CAPABLE : in->flags & ~(uint32_t)INODE_CAPABLE;
     in->xattr = first;
     in->xattr_blocks = blocks;
     if (old.n != 0)

@@ -8,6 +8,8 @@
  */
 #include "inode.h"
 
+#define XATTR_CAPABILITY "security.capability"
+
 /*
  * Gets a value; n = 0 asks for its size. Without the lock, retried as a reading; within a transaction
  * that holds the inode's lock pass it as `t`. -ENODATA, -ERANGE, -ENOMEM.

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_DRIVER_H
+#define SHMFS_DRIVER_H
+
+/*
+ * What all parts of a running driver share. It holds nothing of its own that matters: everything
+ * here is a setting, and the files are in the region.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "fuse.h"
+#include "node.h"
+#include "options.h"
+
+struct driver {
+    struct shmfs *fs;
+    enum cache_mode cache;
+    double timeout; /* seconds for which the kernel may keep names and attributes */
+    bool counting;  /* the region counts the kernel's lookups: not where it is attached read-only */
+    bool debug;
+    struct fuse_session *session;
+    struct later *later;
+
+    /* Set by the INIT exchange, before any other request. */
+    bool no_open;      /* the kernel can do without OPEN and RELEASE, */
+    bool no_opendir;   /* and the same for directories */
+    bool setxattr_ext; /* SETXATTR requests have the longer header */
+};
+
+/* Attributes in libfuse's form. */
+void driver_stat(const struct shmfs_attr *attr, struct stat *ret);
+
+/* The kernel wants 0 for the root. */
+static inline uint64_t driver_generation(const struct shmfs_attr *attr)
+{
+    return attr->ino == SHMFS_ROOT ? 0 : attr->generation;
+}
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* shmfs: mounts a region. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "driver.h"
+#include "mount.h"
+#include "mountpoint.h"
+#include "options.h"
+#include "say.h"
+#include "serve.h"
+#include "start.h"
+#include "store.h"
+
+/* As mount(8) has them. */
+enum {
+    STATUS_OK = 0,
+    STATUS_USAGE = 1,
+    STATUS_FAILED = 32,
+};
+
+#define LONG_TIMEOUT (365.0 * 24 * 3600) /* seconds; "for as long as you like" */
+
+struct mounted {
+    const struct options *options;
+    const char *mountpoint;
+    struct store store;
+    struct driver driver;
+    struct server *server;
+};
+
+/* ---- signals -------------------------------------------------------------------------------------- */
+
+static void end_signals(sigset_t *ret)
+{
+    sigemptyset(ret);
+    sigaddset(ret, SIGTERM);
+    sigaddset(ret, SIGINT);
+    sigaddset(ret, SIGHUP);
+    sigaddset(ret, SERVE_ENDED);
+}
+
+/* From before the mount on they only wake the main thread. All threads inherit this. */
+static void hold_signals(void)
+{
+    sigset_t set;
+
+    end_signals(&set);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    /* A shell makes its background jobs ignore SIGINT; who sends it all the same means it. nohup stays. */
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- a mounted filesystem's life ------------------------------------------------------------------ */
+
+/* Housekeeping, until somebody unmounts (false) or asks for the end (true). */
+static bool keep_house(struct mounted *m)
+{
+    const struct timespec second = { .tv_sec = 1 };
+    sigset_t set;
+
+    end_signals(&set);
+    while (serve_running(m->server) > 0) {
+        int sig = sigtimedwait(&set, NULL, &second);
+
+        if (sig > 0 && sig != SERVE_ENDED)
+            return true;
+        if (!m->store.readonly)
+            shmfs_region_tend(m->store.fs); /* what goes wrong here is met again by who needs it */
+    }
+    return false;
+}
+
+/* Has the kernel write back what programs have stored through mmap. Workers must be serving. */
+static void flush(const struct mounted *m)
+{
+    int fd = open(m->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        syncfs(fd);
+        close(fd);
+    }
+}
+
+/* On a signal: away from the tree at once; who still has files open gets errors from now on. */
+static void unmount(struct mounted *m)
+{
+    flush(m);
+    if (!mount_remove(m->mountpoint))
+        say("%s: cannot unmount it: %s", m->mountpoint, strerror(errno));
+    if (!serve_wait(m->server, 200))
+        say("%s: was in use; programs that have files open there get errors", m->mountpoint);
+    serve_stop(m->server);
+}
+
+/* Where the connection broke without an unmount, a dead mount is left. */
+static void remove_dead_mount(const char *mountpoint)
+{
+    struct statfs fs;
+
+    if (statfs(mountpoint, &fs) < 0 && (errno == ENOTCONN || errno == ECONNABORTED))
+        mount_remove(mountpoint);
+}
+
+/* ---- start ---------------------------------------------------------------------------------------- */
+
+static unsigned long mount_flags(const struct mounted *m)
+{
+    const struct options *o = m->options;
+    unsigned long flags = o->flags;
+
+    /* Who can write the region can make any file a set-user-id root program, or a device (A20). */
+    if (m->store.untrusted)
+        flags |= (MS_NOSUID | MS_NODEV) & ~o->flags_given;
+    return flags;
+}
+
+static int mount_it(const struct mounted *m)
+{
+    const struct options *o = m->options;
+    struct mount_request request = {
+        .path = m->mountpoint,
+        .source = m->store.path,
+        .flags = mount_flags(m),
+        .allow_other = o->allow_other_given ? o->allow_other : geteuid() == 0,
+        .context = o->context,
+    };
+
+    return mount_make(&request);
+}
+
+static bool start_serving(struct mounted *m, int fd)
+{
+    const struct options *o = m->options;
+    int r = serve_start(m->server, fd, o->workers ? o->workers : serve_default_workers());
+
+    if (r == 0)
+        return true;
+    say("cannot start the workers: %s; try again later, or with -o workers=1", strerror(-r));
+    serve_free(m->server);
+    remove_dead_mount(m->mountpoint);
+    return false;
+}
+
+/* Mounts, serves until the end, and leaves no trace. */
+static int serve_mount(struct mounted *m, int ready_fd)
+{
+    bool empty = mountpoint_is_empty(m->mountpoint);
+    /* Of what others change, only the driver is told. */
+    enum cache_mode cache = m->store.readonly ? CACHE_NONE : m->options->cache;
+    int r, fd;
+
+    m->driver = (struct driver){
+        .fs = m->store.fs,
+        .cache = cache,
+        .timeout = cache == CACHE_NONE ? 0 : LONG_TIMEOUT,
+        .counting = !m->store.readonly,
+        .debug = m->options->debug,
+    };
+    r = serve_new(&m->driver, &m->server);
+    if (r < 0) {
+        say("cannot start libfuse: %s", strerror(-r));
+        return STATUS_FAILED;
+    }
+    hold_signals();
+    fd = mount_it(m);
+    if (fd < 0) {
+        serve_free(m->server);
+        return STATUS_FAILED;
+    }
+    if (!start_serving(m, fd))
+        return STATUS_FAILED;
+    if (!empty)
+        say("%s: is not empty; what is in it is hidden until shmfs is unmounted", m->mountpoint);
+    if (ready_fd >= 0)
+        start_ready(ready_fd);
+    if (keep_house(m))
+        unmount(m);
+    serve_free(m->server);
+    remove_dead_mount(m->mountpoint);
+    return STATUS_OK;
+}
+
+static int run(const struct options *o, const char *mountpoint, int ready_fd)
+{
+    struct mounted m = { .options = o, .mountpoint = mountpoint };
+    int status;
+
+    if (!store_open(o, mountpoint, &m.store))
+        return STATUS_FAILED;
+    status = serve_mount(&m, ready_fd);
+    /* What was asked for concerns a mount that there was; without one, nothing has happened. */
+    store_close(&m.store, status == STATUS_OK ? o->dispose : m.store.made);
+    return status;
+}
+
+/* What is opened must not become somebody's stderr. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    char *mountpoint;
+    int ready_fd = -1, status;
+
+    fill_standard_descriptors();
+    say_for_libfuse();
+    switch (options_parse(argc, argv, &options)) {
+    case OPTIONS_DONE:
+        return STATUS_OK;
+    case OPTIONS_WRONG:
+        return STATUS_USAGE;
+    case OPTIONS_RUN:
+        break;
+    }
+    if (!mountpoint_check(&options, &mountpoint)) {
+        options_free(&options);
+        return STATUS_FAILED;
+    }
+    if (!options.foreground)
+        ready_fd = start_in_background(mountpoint, STATUS_FAILED);
+    status = options.foreground || ready_fd >= 0 ? run(&options, mountpoint, ready_fd) : STATUS_FAILED;
+    free(mountpoint);
+    options_free(&options);
+    return status;
+}

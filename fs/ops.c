@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* The mount as a whole, and attributes. */
+#include <errno.h>
+#include <string.h>
+
+#include "ops.h"
+#include "raw.h"
+
+/* ---- answers ------------------------------------------------------------------------------------ */
+
+struct driver *op_driver(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+void op_error(fuse_req_t req, int error)
+{
+    /* ENOSYS would make the kernel never ask again, for any file. */
+    fuse_reply_err(req, error == -ENOSYS ? EOPNOTSUPP : -error);
+}
+
+void driver_stat(const struct shmfs_attr *attr, struct stat *ret)
+{
+    *ret = (struct stat){
+        .st_ino = attr->ino,
+        .st_mode = attr->mode,
+        .st_nlink = attr->nlink,
+        .st_uid = attr->uid,
+        .st_gid = attr->gid,
+        .st_rdev = attr->rdev,
+        .st_size = (off_t)attr->size,
+        .st_blocks = (blkcnt_t)attr->blocks,
+        .st_blksize = 4096,
+        .st_atim = attr->atime,
+        .st_mtim = attr->mtime,
+        .st_ctim = attr->ctime,
+    };
+}
+
+struct fuse_entry_param op_entry_param(const struct driver *d, const struct shmfs_attr *attr)
+{
+    struct fuse_entry_param e = {
+        .ino = attr->ino,
+        .generation = driver_generation(attr),
+        .attr_timeout = d->timeout,
+        .entry_timeout = d->timeout,
+    };
+
+    driver_stat(attr, &e.attr);
+    return e;
+}
+
+void op_entry(fuse_req_t req, const struct shmfs_attr *attr)
+{
+    struct driver *d = op_driver(req);
+    struct fuse_entry_param e = op_entry_param(d, attr);
+
+    if (fuse_reply_entry(req, &e) < 0 && d->counting)
+        shmfs_node_forget(d->fs, attr->ino, 1);
+}
+
+/* ---- the mount ---------------------------------------------------------------------------------- */
+
+static void op_init(void *data, struct fuse_conn_info *conn)
+{
+    struct driver *d = data;
+    unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL | FUSE_CAP_EXPORT_SUPPORT |
+                    FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO |
+                    FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_IOCTL_DIR;
+
+    if (d->cache == CACHE_NONE)
+        want |= FUSE_CAP_AUTO_INVAL_DATA; /* of what is mapped: pages there are, then */
+    else
+        want |= FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+    if (d->cache == CACHE_WRITEBACK)
+        want |= FUSE_CAP_WRITEBACK_CACHE;
+    /*
+     * Exactly these: of libfuse's own defaults, ATOMIC_O_TRUNC would lose O_TRUNC where there is no
+     * OPEN request. Locks are the kernel's own for as long as the mount is the only way in, so that
+     * closing a file costs no message either.
+     */
+    conn->want = want & conn->capable;
+    d->no_open = d->cache != CACHE_NONE && (conn->capable & FUSE_CAP_NO_OPEN_SUPPORT);
+    d->no_opendir = d->cache != CACHE_NONE && (conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
+    conn->max_background = 64; /* pages being read ahead or written back, in requests */
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    struct shmfs_space space;
+    struct statvfs st = { 0 };
+
+    (void)ino;
+    shmfs_node_statfs(op_driver(req)->fs, &space);
+    st.f_bsize = space.block_size;
+    st.f_frsize = space.block_size;
+    st.f_blocks = space.blocks;
+    st.f_bfree = space.free_blocks;
+    st.f_bavail = space.free_blocks;
+    st.f_files = space.inodes;
+    st.f_ffree = space.free_inodes;
+    st.f_favail = space.free_inodes;
+    st.f_namemax = 255;
+    fuse_reply_statfs(req, &st);
+}
+
+/* ---- lookup counts ------------------------------------------------------------------------------ */
+
+static void forget(const struct driver *d, fuse_ino_t ino, uint64_t n)
+{
+    if (d->counting && ino != FUSE_ROOT_ID)
+        shmfs_node_forget(d->fs, (uint32_t)ino, n);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+    forget(op_driver(req), ino, n);
+    fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        forget(op_driver(req), forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+/* ---- attributes --------------------------------------------------------------------------------- */
+
+static void reply_attr(fuse_req_t req, const struct shmfs_attr *attr)
+{
+    struct stat st;
+
+    driver_stat(attr, &st);
+    fuse_reply_attr(req, &st, op_driver(req)->timeout);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct shmfs_attr attr;
+    int r = shmfs_node_getattr(op_driver(req)->fs, (uint32_t)ino, &attr);
+
+    (void)fi;
+    if (r < 0)
+        op_error(req, r);
+    else
+        reply_attr(req, &attr);
+}
+
+static unsigned set_of(int to_set)
+{
+    static const struct {
+        int fuse;
+        unsigned ours;
+    } map[] = {
+        { FUSE_SET_ATTR_MODE, SHMFS_SET_MODE },   { FUSE_SET_ATTR_UID, SHMFS_SET_UID },
+        { FUSE_SET_ATTR_GID, SHMFS_SET_GID },     { FUSE_SET_ATTR_SIZE, SHMFS_SET_SIZE },
+        { FUSE_SET_ATTR_CTIME, SHMFS_SET_CTIME },
+    };
+    unsigned set = 0;
+
+    for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++) {
+        if (to_set & map[i].fuse)
+            set |= map[i].ours;
+    }
+    /* "Now" comes along with the plain flag, and with a time that does not count. */
+    if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+        set |= SHMFS_SET_ATIME_NOW;
+    else if (to_set & FUSE_SET_ATTR_ATIME)
+        set |= SHMFS_SET_ATIME;
+    if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+        set |= SHMFS_SET_MTIME_NOW;
+    else if (to_set & FUSE_SET_ATTR_MTIME)
+        set |= SHMFS_SET_MTIME;
+    return set;
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
+{
+    struct shmfs_attr attr = {
+        .mode = st->st_mode,
+        .uid = st->st_uid,
+        .gid = st->st_gid,
+        .size = (uint64_t)st->st_size,
+        .atime = st->st_atim,
+        .mtime = st->st_mtim,
+        .ctime = st->st_ctim,
+    };
+    unsigned set = set_of(to_set);
+    int r;
+
+    (void)fi;
+    if (raw_setattr_kills_priv())
+        set |= SHMFS_SET_KILL_PRIV;
+    r = shmfs_node_setattr(op_driver(req)->fs, (uint32_t)ino, &attr, set, &attr);
+    if (r < 0)
+        op_error(req, r);
+    else
+        reply_attr(req, &attr);
+}
+
+/* ---- opening ------------------------------------------------------------------------------------ */
+
+/* ENOSYS: never ask again; opening succeeds without a message, and what is cached is kept. */
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    const struct driver *d = op_driver(req);
+
+    (void)ino;
+    if (d->no_open) {
+        fuse_reply_err(req, ENOSYS);
+        return;
+    }
+    fi->direct_io = d->cache == CACHE_NONE;
+    fi->keep_cache = d->cache != CACHE_NONE;
+    fuse_reply_open(req, fi);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    const struct driver *d = op_driver(req);
+
+    (void)ino;
+    if (d->no_opendir) {
+        fuse_reply_err(req, ENOSYS);
+        return;
+    }
+    fi->keep_cache = fi->cache_readdir = d->cache != CACHE_NONE;
+    fuse_reply_open(req, fi);
+}
+
+static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, struct fuse_file_info *fi,
+                     unsigned flags, const void *in, size_t in_size, size_t out_size)
+{
+    (void)ino, (void)cmd, (void)arg, (void)fi, (void)flags, (void)in, (void)in_size, (void)out_size;
+    fuse_reply_err(req, ENOTTY);
+}
+
+/*
+ * Not here on purpose: release (nothing was opened), flush (ENOSYS once, then closing is free),
+ * access (the kernel checks permissions), locks (the kernel's own), poll and bmap (the kernel's
+ * defaults are right), write_buf (write does as well).
+ */
+const struct fuse_lowlevel_ops ops_table = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .readlink = op_readlink,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .symlink = op_symlink,
+    .rename = op_rename,
+    .link = op_link,
+    .open = op_open,
+    .create = op_create,
+    .read = op_read,
+    .write = op_write,
+    .fsync = op_fsync,
+    .fallocate = op_fallocate,
+    .lseek = op_lseek,
+    .copy_file_range = op_copy_file_range,
+    .ioctl = op_ioctl,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .fsyncdir = op_fsync,
+    .statfs = op_statfs,
+    .setxattr = op_setxattr,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .removexattr = op_removexattr,
+};

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_OPS_H
+#define SHMFS_OPS_H
+
+/*
+ * What the kernel asks for, in terms of node.h. Stateless: a node is its inode number, opening leaves
+ * nothing to remember, and the kernel's lookup counts are in the region.
+ *
+ * Timeouts: as long as the mount is the only way in, the kernel knows of every change itself. It
+ * drops what an operation makes stale beyond its reply: the attributes of changed directories and
+ * of names that go, ctime and nlink of what is linked, unlinked or renamed, size and times of what is
+ * written or copied to, ACLs. So both names (also those that do not exist) and attributes may be kept
+ * for as long as it likes.
+ */
+#include "driver.h"
+
+extern const struct fuse_lowlevel_ops ops_table;
+
+/* Of a request. */
+struct driver *op_driver(fuse_req_t req);
+
+/* Answers with an error in the library's form (negative, or 0). */
+void op_error(fuse_req_t req, int error);
+
+/* Answers with an object for which a lookup was counted: it is given back where no answer arrives. */
+void op_entry(fuse_req_t req, const struct shmfs_attr *attr);
+
+/* The form in which names, and inodes with their attributes, are answered. */
+struct fuse_entry_param op_entry_param(const struct driver *driver, const struct shmfs_attr *attr);
+
+/* ops_name.c */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
+               unsigned int flags);
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+
+/* ops_dir.c */
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+
+/* ops_data.c */
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+              struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
+                  struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi,
+                        fuse_ino_t to, off_t to_off, struct fuse_file_info *to_fi, size_t n, int flags);
+
+/* ops_xattr.c */
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_RAW_H
+#define SHMFS_RAW_H
+
+/*
+ * The FUSE protocol beyond libfuse 3.14: requests that it does not know, flags of requests that it
+ * drops, and features that it does not ask the kernel for. Numbers and layouts are the kernel's
+ * (include/uapi/linux/fuse.h, protocol 7.41); they never change.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "driver.h"
+
+/*
+ * Answers a request of `size` bytes itself, if it is one of ours, and returns true. Otherwise it is
+ * libfuse's: until the next call from this thread, the functions below tell of it.
+ */
+bool raw_serve(struct driver *driver, int fd, const void *request, size_t size);
+
+/* Looks at the reply that libfuse is about to send: adds to that of INIT what we want of the kernel. */
+void raw_patch_reply(struct driver *driver, const struct iovec *iov, int count);
+
+/* The WRITE at hand comes from somebody who may not keep set-id bits. */
+bool raw_write_kills_priv(void);
+
+/* The SETATTR at hand is to clear set-id bits. */
+bool raw_setattr_kills_priv(void);
+
+#endif

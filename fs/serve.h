@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_SERVE_H
+#define SHMFS_SERVE_H
+
+/* The libfuse session, its device, and the threads that read from it. */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "driver.h"
+
+/* Sent to the thread that called serve_start() when the last worker has ended; it keeps it blocked. */
+#define SERVE_ENDED SIGUSR2
+
+struct server;
+
+/* 0, or -ENOMEM, -EIO (has been said). */
+int serve_new(struct driver *driver, struct server **ret);
+
+/* Starts n workers on the device of a mount, which now belongs to the server also on failure. */
+int serve_start(struct server *server, int fd, unsigned n);
+
+/* How many workers are at work. They end by themselves when the filesystem has been unmounted. */
+unsigned serve_running(const struct server *server);
+
+/* Waits at most `milliseconds` for all of them to end; returns whether they have. */
+bool serve_wait(const struct server *server, unsigned milliseconds);
+
+/* Ends all workers, each after the request that it is at. */
+void serve_stop(struct server *server);
+
+/* Closes the device: whoever still uses the mount gets errors. */
+void serve_free(struct server *server);
+
+/* In a worker: its buffer for replies, of at least n bytes until the next call; NULL: no memory. */
+void *serve_buffer(size_t n);
+
+/* As many workers as fit this machine: few and close beat many (docs/DESIGN.md). */
+unsigned serve_default_workers(void);
+
+#endif
