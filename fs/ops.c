@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "caller.h"
 #include "ops.h"
 #include "raw.h"
 
@@ -186,17 +187,40 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
         .mtime = st->st_mtim,
         .ctime = st->st_ctim,
     };
+    struct shmfs *fs = op_driver(req)->fs;
     unsigned set = set_of(to_set);
-    int r;
+    int r = 0;
 
     (void)fi;
     if (raw_setattr_kills_priv())
         set |= SHMFS_SET_KILL_PRIV;
-    r = shmfs_node_setattr(op_driver(req)->fs, (uint32_t)ino, &attr, set, &attr);
+    if (raw_setattr_is_empty()) {
+        struct caller caller = caller_of(fuse_req_ctx(req)->pid);
+
+        r = shmfs_node_getattr(fs, (uint32_t)ino, &attr);
+        set = caller.uid == attr.uid || caller_can(&caller, CAP_FOWNER) ? SHMFS_SET_KILL_PRIV : 0;
+    }
+    if (r == 0 && set != 0)
+        r = shmfs_node_setattr(fs, (uint32_t)ino, &attr, set, &attr);
     if (r < 0)
         op_error(req, r);
     else
         reply_attr(req, &attr);
+}
+
+int op_kill_priv(fuse_req_t req, fuse_ino_t ino)
+{
+    struct shmfs *fs = op_driver(req)->fs;
+    struct shmfs_attr attr;
+    struct caller caller;
+    int r = shmfs_node_getattr(fs, (uint32_t)ino, &attr);
+
+    if (r < 0 || (attr.mode & (S_ISUID | S_ISGID)) == 0)
+        return r;
+    caller = caller_of(fuse_req_ctx(req)->pid);
+    return caller_can(&caller, CAP_FSETID)
+               ? 0
+               : shmfs_node_setattr(fs, (uint32_t)ino, &attr, SHMFS_SET_KILL_PRIV, &attr);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------ */

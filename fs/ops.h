@@ -62,4 +62,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
+/* Clears set-id bits before the data is changed by a request that does not say whether to. */
+int op_kill_priv(fuse_req_t req, fuse_ino_t ino);
+
 #endif

@@ -26,10 +26,13 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
               struct fuse_file_info *fi)
 {
-    unsigned flags = raw_write_kills_priv() ? SHMFS_WRITE_KILL_PRIV : 0;
-    ssize_t n = shmfs_node_write(op_driver(req)->fs, (uint32_t)ino, buf, size, off, flags, NULL);
+    unsigned flags = raw_write_kills_priv() ? SHMFS_WRITE_KILL_PRIV : 0, tries = 0;
+    ssize_t n;
 
     (void)fi;
+    do
+        n = shmfs_node_write(op_driver(req)->fs, (uint32_t)ino, buf, size, off, flags, NULL);
+    while (serve_again((int)n, &tries));
     if (n < 0)
         op_error(req, (int)n);
     else
@@ -46,8 +49,17 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
                   struct fuse_file_info *fi)
 {
+    struct shmfs *fs = op_driver(req)->fs;
+    unsigned tries = 0;
+    int r = op_kill_priv(req, ino);
+
     (void)fi;
-    op_error(req, shmfs_node_fallocate(op_driver(req)->fs, (uint32_t)ino, mode, off, length));
+    if (r == 0) {
+        do
+            r = shmfs_node_fallocate(fs, (uint32_t)ino, mode, off, length);
+        while (serve_again(r, &tries));
+    }
+    op_error(req, r);
 }
 
 /* ---- holes -------------------------------------------------------------------------------------- */
@@ -104,7 +116,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct 
         op_error(req, -EINVAL);
         return;
     }
-    copied = shmfs_node_copy(op_driver(req)->fs, (uint32_t)from, from_off, (uint32_t)to, to_off, n);
+    copied = op_kill_priv(req, to);
+    if (copied == 0)
+        copied = shmfs_node_copy(op_driver(req)->fs, (uint32_t)from, from_off, (uint32_t)to, to_off, n);
     if (copied < 0)
         op_error(req, (int)copied);
     else

@@ -43,9 +43,13 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
     const struct driver *d = op_driver(req);
     struct shmfs_maker maker = maker_of(req);
     struct shmfs_attr attr;
+    unsigned tries = 0;
+    int r;
 
-    reply_made(req, shmfs_node_mknod(d->fs, (uint32_t)parent, name, mode, rdev, &maker, d->counting, &attr),
-               &attr);
+    do
+        r = shmfs_node_mknod(d->fs, (uint32_t)parent, name, mode, rdev, &maker, d->counting, &attr);
+    while (serve_again(r, &tries));
+    reply_made(req, r, &attr);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -53,8 +57,13 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
     const struct driver *d = op_driver(req);
     struct shmfs_maker maker = maker_of(req);
     struct shmfs_attr attr;
+    unsigned tries = 0;
+    int r;
 
-    reply_made(req, shmfs_node_mkdir(d->fs, (uint32_t)parent, name, mode, &maker, d->counting, &attr), &attr);
+    do
+        r = shmfs_node_mkdir(d->fs, (uint32_t)parent, name, mode, &maker, d->counting, &attr);
+    while (serve_again(r, &tries));
+    reply_made(req, r, &attr);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -82,10 +91,13 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     struct shmfs_maker maker = maker_of(req);
     struct fuse_entry_param e;
     struct shmfs_attr attr;
+    unsigned tries = 0;
     int r;
 
-    r = shmfs_node_mknod(d->fs, (uint32_t)parent, name, S_IFREG | (mode & 07777), 0, &maker, d->counting,
-                         &attr);
+    do
+        r = shmfs_node_mknod(d->fs, (uint32_t)parent, name, S_IFREG | (mode & 07777), 0, &maker, d->counting,
+                             &attr);
+    while (serve_again(r, &tries));
     /*
      * Somebody else has just made it, behind the kernel's back. It has not checked that file's
      * permissions: let it look the name up again and open what is there.
@@ -105,11 +117,13 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    serve_removed();
     op_error(req, shmfs_node_unlink(op_driver(req)->fs, (uint32_t)parent, name));
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    serve_removed();
     op_error(req, shmfs_node_rmdir(op_driver(req)->fs, (uint32_t)parent, name));
 }
 
@@ -118,6 +132,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 {
     struct shmfs_maker maker = maker_of(req); /* of a whiteout */
 
+    serve_removed();
     op_error(req, shmfs_node_rename(op_driver(req)->fs, (uint32_t)parent, name, (uint32_t)newparent, newname,
                                     flags, &maker));
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Extended attributes; ACLs are such, and the kernel acts on them. */
 #include <errno.h>
+#include <string.h>
 
+#include "caller.h"
 #include "ops.h"
 #include "serve.h"
 
@@ -32,13 +34,46 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
     reply_bytes(req, n, size, buf);
 }
 
+/* Only an administrator sees trusted attributes. */
+static ssize_t hide_trusted(char *names, ssize_t n)
+{
+    ssize_t kept = 0;
+
+    for (ssize_t at = 0, len; at < n; at += len) {
+        len = (ssize_t)strlen(names + at) + 1;
+        if (strncmp(names + at, "trusted.", 8) == 0)
+            continue;
+        memmove(names + kept, names + at, (size_t)len);
+        kept += len;
+    }
+    return kept;
+}
+
+static bool has_trusted(const char *names, ssize_t n)
+{
+    for (ssize_t at = 0; at < n; at += (ssize_t)strlen(names + at) + 1) {
+        if (strncmp(names + at, "trusted.", 8) == 0)
+            return true;
+    }
+    return false;
+}
+
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-    char *buf = serve_buffer(size);
+    enum { LIST_MAX = 1 << 18 }; /* more than all attributes of a file can be */
+    char *buf = serve_buffer(LIST_MAX);
     ssize_t n = -ENOMEM;
 
     if (buf)
-        n = shmfs_node_listxattr(op_driver(req)->fs, (uint32_t)ino, buf, size);
+        n = shmfs_node_listxattr(op_driver(req)->fs, (uint32_t)ino, buf, LIST_MAX);
+    if (has_trusted(buf, n)) {
+        struct caller caller = caller_of(fuse_req_ctx(req)->pid);
+
+        if (!caller_can(&caller, CAP_SYS_ADMIN))
+            n = hide_trusted(buf, n);
+    }
+    if (size > 0 && n > (ssize_t)size)
+        n = -ERANGE;
     reply_bytes(req, n, size, buf);
 }
 

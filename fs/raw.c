@@ -16,6 +16,8 @@ enum opcode {
     OP_WRITE = 16,
     OP_SETXATTR = 21,
     OP_INIT = 26,
+    OP_FALLOCATE = 43,
+    OP_COPY_FILE_RANGE = 47,
     OP_SYNCFS = 50,
     OP_TMPFILE = 51,
     OP_STATX = 52,
@@ -157,13 +159,14 @@ bool raw_setattr_kills_priv(void)
 {
     const uint32_t *valid = body_of(OP_SETATTR, sizeof(*valid));
 
-    /*
-     * A SETATTR of nothing is what is left of the kernel's wish to clear set-id bits before a
-     * copy_file_range, fallocate or write, once we have said that we see to it ourselves; and of
-     * chown(path, -1, -1), which clears them too.
-     */
-    return valid &&
-           ((*valid & FATTR_KILL_SUIDGID) || (*valid & ~(FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME)) == 0);
+    return valid && (*valid & FATTR_KILL_SUIDGID);
+}
+
+bool raw_setattr_is_empty(void)
+{
+    const uint32_t *valid = body_of(OP_SETATTR, sizeof(*valid));
+
+    return valid && (*valid & ~(FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME)) == 0;
 }
 
 /* ---- INIT --------------------------------------------------------------------------------------- */
@@ -314,6 +317,18 @@ static void serve_setxattr(struct driver *d, int fd)
         }
     }
     reply(d, fd, r, NULL, 0);
+}
+
+pid_t raw_pid(const void *request)
+{
+    return (pid_t)((const struct in_header *)request)->pid;
+}
+
+bool raw_may_take_long(const void *request)
+{
+    uint32_t opcode = ((const struct in_header *)request)->opcode;
+
+    return opcode == OP_FALLOCATE || opcode == OP_COPY_FILE_RANGE;
 }
 
 bool raw_serve(struct driver *d, int fd, const void *request, size_t size)

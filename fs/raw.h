@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include "driver.h"
@@ -26,7 +27,18 @@ void raw_patch_reply(struct driver *driver, const struct iovec *iov, int count);
 /* The WRITE at hand comes from somebody who may not keep set-id bits. */
 bool raw_write_kills_priv(void);
 
-/* The SETATTR at hand is to clear set-id bits. */
+/* Who sent a request: a thread id, or 0 where it is of no PID namespace that we see. */
+pid_t raw_pid(const void *request);
+/* Is it one that may keep a worker busy for milliseconds? */
+bool raw_may_take_long(const void *request);
+
+/* The SETATTR at hand is to clear set-id bits, besides what else it does. */
 bool raw_setattr_kills_priv(void);
+/*
+ * It changes nothing. This is what is left of the kernel's wish to clear set-id bits before a
+ * copy_file_range or fallocate, once we have said that we see to it ourselves; and of
+ * chown(path, -1, -1), which clears them too but is the owner's to do.
+ */
+bool raw_setattr_is_empty(void);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "later.h"
 #include "ops.h"
+#include "place.h"
 #include "raw.h"
 #include "say.h"
 #include "serve.h"
@@ -25,6 +26,7 @@ struct worker {
     struct server *server;
     pthread_t thread;
     bool started;
+    struct place place;
     struct fuse_buf request; /* libfuse allocates its memory once */
     void *buffer;
     size_t buffer_size;
@@ -39,6 +41,7 @@ struct server {
     bool stopped;
     unsigned nworkers;
     struct worker *workers;
+    struct place_group *places;
 };
 
 static _Thread_local struct worker *self;
@@ -63,6 +66,38 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *data)
     return r;
 }
 
+/* ---- space that is about to come ---------------------------------------------------------------- */
+
+#define FORGOTTEN_BY 100000000 /* ns after a removal */
+enum { TRIES = 20 };
+
+static _Atomic int64_t last_removal;
+
+static int64_t now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+void serve_removed(void)
+{
+    atomic_store_explicit(&last_removal, now(), memory_order_relaxed);
+}
+
+bool serve_again(int r, unsigned *tries)
+{
+    const struct timespec pause = { .tv_nsec = 1000000 };
+
+    if (r != -ENOSPC || (*tries)++ == TRIES || now() - atomic_load(&last_removal) > FORGOTTEN_BY)
+        return false;
+    place_block(self->server->places);
+    nanosleep(&pause, NULL);
+    place_unblock(self->server->places);
+    return true;
+}
+
 /* ---- workers ------------------------------------------------------------------------------------ */
 
 void *serve_buffer(size_t n)
@@ -79,8 +114,14 @@ void *serve_buffer(size_t n)
 
 static void serve_one(struct server *s, const struct fuse_buf *request)
 {
+    bool slow = raw_may_take_long(request->mem);
+
+    if (slow)
+        place_block(s->places);
     if (!raw_serve(s->driver, s->fd, request->mem, request->size))
         fuse_session_process_buf(s->session, request);
+    if (slow)
+        place_unblock(s->places);
 }
 
 static void *work(void *data)
@@ -90,16 +131,21 @@ static void *work(void *data)
 
     self = data;
     s = self->server;
+    place_init(&self->place, s->places, (unsigned)(self - s->workers));
     while (!fuse_session_exited(s->session)) {
+        place_wait(&self->place);
         r = fuse_session_receive_buf(s->session, &self->request);
-        if (r > 0)
+        if (r > 0) {
             serve_one(s, &self->request);
-        else if (r < 0 && r != -EINTR && r != -EAGAIN)
+            place_served(&self->place, raw_pid(self->request.mem));
+        } else if (r < 0 && r != -EINTR && r != -EAGAIN) {
             break;
+        }
     }
     if (r < 0 && r != -EINTR && r != -EAGAIN)
         say("/dev/fuse: reading requests failed: %s; the mount ends", strerror(-r));
     fuse_session_exit(s->session);
+    place_stop(s->places); /* who is parked looks again, and goes too */
     if (atomic_fetch_sub(&s->running, 1) == 1)
         pthread_kill(s->owner, SERVE_ENDED);
     return NULL;
@@ -159,6 +205,9 @@ int serve_start(struct server *s, int fd, unsigned n)
     if (!s->workers)
         return -ENOMEM;
     s->nworkers = n;
+    s->places = place_new(n);
+    if (!s->places)
+        return -ENOMEM;
     r = fuse_session_custom_io(s->session, &io, fd);
     if (r == 0)
         r = later_start(&s->driver->later);
@@ -199,6 +248,8 @@ void serve_stop(struct server *s)
         later_stop(s->driver->later);
     s->stopped = true;
     fuse_session_exit(s->session);
+    if (s->places)
+        place_stop(s->places);
     /* Again and again: a signal that comes just before a read() wakes nobody. */
     while (!serve_wait(s, 10)) {
         for (unsigned i = 0; i < s->nworkers; i++) {
@@ -223,6 +274,8 @@ void serve_free(struct server *s)
         free(s->workers[i].buffer);
     }
     free(s->workers);
+    if (s->places)
+        place_free(s->places);
     if (s->driver->later)
         later_free(s->driver->later);
     if (owned)

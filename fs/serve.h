@@ -34,6 +34,15 @@ void serve_free(struct server *server);
 /* In a worker: its buffer for replies, of at least n bytes until the next call; NULL: no memory. */
 void *serve_buffer(size_t n);
 
+/*
+ * In a worker: whether to try an operation again that ended with r. The space of a removed file comes
+ * back when the kernel forgets it, a moment after unlink() has returned: so ENOSPC shortly after a removal
+ * is waited out, for some milliseconds, while other workers serve.
+ */
+bool serve_again(int r, unsigned *tries);
+/* In a worker: something was removed, and will be forgotten. */
+void serve_removed(void);
+
 /* As many workers as fit this machine: few and close beat many (docs/DESIGN.md). */
 unsigned serve_default_workers(void);
 

@@ -91,12 +91,18 @@ struct run {
     uint32_t start, len;
 };
 
-/* The first free run in [lo, hi) of at least `want` bits, else the longest. len 0: all are used. */
+enum { WINDOWS_TRIED = 64 };
+enum { LOOK_AHEAD = 4096 }; /* bits: how far to look for more than what was found */
+
+/*
+ * The first free run in [lo, hi) of at least `want` bits, else the longest one seen within a bounded look
+ * ahead: free space in shreds must not make every block cost a whole map. len 0: all are used.
+ */
 static struct run run_find(const uint64_t *map, uint32_t lo, uint32_t hi, uint32_t want)
 {
     struct run best = { 0, 0 };
 
-    while (lo < hi) {
+    while (lo < hi && (best.len == 0 || lo - best.start < LOOK_AHEAD)) {
         uint32_t start = alloc_bit_find(map, lo, hi, false);
         uint32_t limit = want < hi - start ? start + want : hi;
         uint32_t end = alloc_bit_find(map, start, limit, true);
@@ -124,6 +130,20 @@ static struct run run_find_around(const uint64_t *map, uint32_t hint, uint32_t h
     return b.len > a.len ? b : a;
 }
 
+/* An aligned window of free blocks, within a bounded number of windows from the hint on. */
+static struct run window_find(const uint64_t *map, uint32_t hint, uint32_t bits, uint32_t window)
+{
+    uint32_t windows = bits / window, first = windows > 0 ? hint / window % windows : 0;
+
+    for (uint32_t i = 0; i < MIN(windows, (uint32_t)WINDOWS_TRIED); i++) {
+        uint32_t start = (first + i) % windows * window;
+
+        if (alloc_bit_find(map, start, start + window, true) == start + window)
+            return (struct run){ start, alloc_bit_find(map, start, bits, true) - start };
+    }
+    return (struct run){ 0, 0 };
+}
+
 static struct run run_choose(const struct shmfs *fs, uint32_t group, const struct alloc_want *w)
 {
     const uint64_t *map = region_block_map(fs, group);
@@ -137,10 +157,9 @@ static struct run run_choose(const struct shmfs *fs, uint32_t group, const struc
             return (struct run){ from, end - from };
     }
     if (w->window > 1) {
-        run = run_find(map, 0, bits, MAX(w->len, w->window) + w->window - 1);
-        uint32_t aligned = (uint32_t)round_up(run.start, w->window);
-        if (run.len >= w->window && aligned - run.start <= run.len - MIN(run.len, w->window))
-            return (struct run){ aligned, MIN(w->len, run.start + run.len - aligned) };
+        run = window_find(map, fs->group_rts[group].block_hint, bits, w->window);
+        if (run.len > 0)
+            return (struct run){ run.start, MIN(w->len, run.len) };
     }
     run = run_find_around(map, fs->group_rts[group].block_hint, bits, w->len);
     run.len = MIN(run.len, w->len);
@@ -231,7 +250,7 @@ int alloc_blocks(struct txn *t, const struct alloc_want *w, struct blkref *ret_b
             any = true;
             r = alloc_in_group(t, group, w, host_full != 0, ret_blk, ret_len);
             if (r == 0 || (r != -EAGAIN && r != -ENOSPC))
-                return r;
+                return r == -ENOLCK ? -ENOSPC : r; /* scattered over more groups than one step can hold */
             busy |= r == -EAGAIN;
         }
         if (busy)
@@ -302,7 +321,18 @@ static int inode_chunk_reserve(struct shmfs *fs, uint32_t group, uint32_t chunk)
     return 0;
 }
 
-static int alloc_inode_in_group(struct txn *t, uint32_t group, uint32_t *ret_ino)
+/* Is there memory for the chunk? Once the host has refused some, only what it gave before counts. */
+static bool inode_chunk_ready(struct shmfs *fs, uint32_t group, uint32_t chunk, bool *host_full)
+{
+    if ((fs->group_rts[group].inode_reserved >> chunk & 1) != 0)
+        return true;
+    if (!*host_full && inode_chunk_reserve(fs, group, chunk) == 0)
+        return true;
+    *host_full = true;
+    return false;
+}
+
+static int alloc_inode_in_group(struct txn *t, uint32_t group, bool *host_full, uint32_t *ret_ino)
 {
     struct shmfs *fs = t->fs;
     struct group_rt *g = &fs->group_rts[group];
@@ -317,12 +347,18 @@ static int alloc_inode_in_group(struct txn *t, uint32_t group, uint32_t *ret_ino
         for (uint32_t i = pass == 0 ? hint : 0; (i = alloc_bit_find(map, i, end, false)) < end; i++) {
             uint32_t ino = group * n + i;
 
-            if (!region_inode_ok(fs, ino) || inode_chunk_reserve(fs, group, i / INODE_CHUNK) < 0)
+            if (!region_inode_ok(fs, ino))
                 continue;
+            if (!inode_chunk_ready(fs, group, i / INODE_CHUNK, host_full)) {
+                i = (i / INODE_CHUNK + 1) * INODE_CHUNK - 1;
+                continue;
+            }
             if (txn_try_inode(t, ino) < 0) { /* somebody with a stale number looks at it just now */
                 busy = true;
                 continue;
             }
+            if (fs->inodes[ino].mode != 0 || fs->groups[group].free_inodes == 0) /* the map lies */
+                return -EUCLEAN;
             bits_change(t, map, i, 1, true);
             TXN_SET(t, &fs->groups[group].free_inodes, fs->groups[group].free_inodes - 1);
             STORE_RELAXED(&g->inode_hint, i + 1);
@@ -338,7 +374,7 @@ int alloc_inode(struct txn *t, uint32_t near, uint32_t *ret_ino)
     struct shmfs *fs = t->fs;
     uint32_t ngroups = fs->l.ngroups;
     uint32_t first = near != 0 ? near / fs->l.group_inodes % ngroups : home_group(t);
-    bool busy = false;
+    bool busy = false, host_full = false;
 
     assert(!t->freed);
     for (uint32_t i = 0; i < ngroups; i++) {
@@ -349,7 +385,7 @@ int alloc_inode(struct txn *t, uint32_t near, uint32_t *ret_ino)
             continue;
         r = txn_lock_group(t, group);
         if (r == 0) {
-            r = alloc_inode_in_group(t, group, ret_ino);
+            r = alloc_inode_in_group(t, group, &host_full, ret_ino);
             if (r < 0)
                 give_up_group(t, held, r);
         }

@@ -7,6 +7,8 @@
  * All of it under the attach lock.
  */
 
+enum { SLOTS_READY = 4 };
+
 static int refuse(struct shmfs_diag *diag, enum shmfs_reason reason, uint64_t a)
 {
     *diag = (struct shmfs_diag){ .reason = reason, .a = a };
@@ -25,8 +27,9 @@ static int runtime_make(struct shmfs *fs, const struct runtime_id *id)
         r = region_reserve(fs, l->group_rt, l->inodes - l->group_rt);
     if (r < 0)
         return r;
-    for (uint32_t i = 0; r == 0 && i < l->nslots; i++) /* heads are looked at by everybody, logs by their owner */
-        r = region_reserve(fs, l->slots + (uint64_t)i * SLOT_SIZE, SLOT_HEAD);
+    /* Heads are looked at by everybody, logs by their owner; some are ready for when the host is full. */
+    for (uint32_t i = 0; r == 0 && i < l->nslots; i++)
+        r = region_reserve(fs, l->slots + (uint64_t)i * SLOT_SIZE, i < SLOTS_READY ? SLOT_SIZE : SLOT_HEAD);
     if (r < 0)
         return r;
     memset(fs->base + l->runtime, 0, l->slots - l->runtime);
@@ -72,11 +75,15 @@ static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
 
     if (r < 0)
         return r;
+    if (proc_other_pid(fs) == 0)
+        recover_alone(fs);
     r = proc_enroll(fs);
     if (r < 0)
         return r == -EUSERS ? refuse(diag, SHMFS_REASON_FULL, fs->l.nprocs) : r;
     STORE(&fs->sb->clean, 0u);
     r = recover_dead(fs);
+    if (r == -EBUSY) /* a living undertaker is at work, and will be done */
+        r = 0;
     if (r == 0 && (fs->flags & SHMFS_ATTACH_DRIVER) != 0)
         r = become_driver(fs, diag);
     return r;
@@ -89,12 +96,8 @@ static int attach_private(struct shmfs *fs, struct shmfs_diag *diag)
 
     if (pid != 0)
         return refuse(diag, SHMFS_REASON_IN_USE, pid);
-    if (LOAD_RELAXED(&fs->sb->clean) != 1) {
-        for (uint32_t i = 0; i < fs->l.nslots; i++) {
-            if (LOAD(&fs->slots[i].owner.v) != 0)
-                recover_slot(fs, i);
-        }
-    }
+    if (LOAD_RELAXED(&fs->sb->clean) != 1)
+        recover_alone(fs);
     fs->procs[0].inc = fs->rt->next_inc + 1;
     fs->self = proc_ref(0, fs->procs[0].inc);
     return 0;
@@ -115,12 +118,14 @@ static void leave(struct shmfs *fs)
         recover_orphans(fs);
         STORE(&fs->rt->driver.v, UINT64_C(0));
     }
-    if (fs->self.v != 0)
+    bool last = fs->self.v != 0 && proc_other_pid(fs) == 0;
+    if (fs->self.v != 0 && !last)
         recover_dead(fs);
     txn_detach(fs);
-    bool last = fs->self.v != 0 && proc_other_pid(fs) == 0;
     proc_leave(fs);
-    if (last && !fs->broken)
+    if (last && proc_other_pid(fs) == 0) /* all others are dead, and nobody new comes before the lock is free */
+        recover_alone(fs);
+    if (last && !fs->broken && recover_nobody_left(fs))
         STORE(&fs->sb->clean, 1u);
 }
 
@@ -133,6 +138,7 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
     if (r < 0)
         return r;
     fs->bury = recover_bury;
+    fs->abandon = recover_slot;
     r = region_lock(fs);
     if (r == 0)
         r = txn_attach(fs);
@@ -171,7 +177,7 @@ int shmfs_region_tend(struct shmfs *fs)
 {
     int r = recover_dead(fs);
 
-    return r < 0 ? r : alloc_trim(fs);
+    return r < 0 && r != -EBUSY ? r : alloc_trim(fs);
 }
 
 void shmfs_region_geometry(struct shmfs *fs, struct shmfs_geometry *ret)

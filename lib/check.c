@@ -228,6 +228,14 @@ static void check_free(struct check *ck)
     free(ck);
 }
 
+/* What lies past the end of the file must not be touched, whatever the superblock says. */
+static uint64_t blocks_in_file(const struct shmfs *fs)
+{
+    uint64_t size = MIN(region_file_size(fs), fs->map_len);
+
+    return size < fs->l.blocks ? 0 : (size - fs->l.blocks) / BLOCK_SIZE;
+}
+
 static struct check *check_new(struct shmfs *fs, const struct shmfs_check *cb)
 {
     enum { ATTRS = XATTR_BLOCKS_MAX * sizeof(((struct xattr_block *)0)->data) };
@@ -238,7 +246,7 @@ static struct check *check_new(struct shmfs *fs, const struct shmfs_check *cb)
         return NULL;
     ck->fs = fs;
     ck->cb = cb;
-    ck->nblocks = MIN(region_nblocks(fs), (fs->map_len - fs->l.blocks) / BLOCK_SIZE);
+    ck->nblocks = MIN(region_nblocks(fs), blocks_in_file(fs));
     ck->seen = calloc((size_t)div_up(ck->nblocks, 64) + 1, 8);
     ck->links = calloc(ninodes, sizeof(*ck->links));
     ck->where = calloc(ninodes, sizeof(*ck->where));

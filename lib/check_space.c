@@ -189,6 +189,39 @@ static void check_unused(struct check *ck)
                       lost);
 }
 
+/* Is any bit of [from, end) set? */
+static bool any_set(const uint64_t *map, uint64_t from, uint64_t end)
+{
+    return from < end && (check_bit(map, from) || check_run_end(map, from, end) < end);
+}
+
+/* What is in use has had memory set aside for it: a chunk that is not reserved may have been punched out (P5). */
+static void check_reserved(struct check *ck, uint32_t g)
+{
+    const struct layout *l = &ck->fs->l;
+    struct group_rt rt = ck->fs->group_rts[g];
+    uint64_t end = MIN((uint64_t)(g + 1ull) * l->group_blocks, ck->nblocks);
+    uint64_t at = (uint64_t)g * l->group_blocks;
+    char range[64];
+
+    if (ck->fs->rt->id.boot_id[0] == '\0') /* nobody has attached yet */
+        return;
+    for (uint64_t chunk = 0; at < end; chunk++, at += CHUNK_BLOCKS) {
+        uint64_t to = MIN(at + CHUNK_BLOCKS, end);
+        if (!check_bit(rt.reserved, chunk) && any_set(block_map(ck), at, to))
+            check_problem(ck, 0, "group %u: no memory is reserved for %s, and some are in use", g,
+                          range_text(at, to, range, sizeof(range)));
+    }
+    at = (uint64_t)g * l->group_inodes;
+    for (uint32_t i = 0; i < l->group_inodes; i += INODE_CHUNK) {
+        uint64_t to = at + MIN(i + INODE_CHUNK, l->group_inodes);
+        if (!check_bit(&rt.inode_reserved, i / INODE_CHUNK) &&
+            any_set(region_inode_map(ck->fs, 0), at + i, to))
+            check_problem(ck, 0, "group %u: no memory is reserved for inodes %ju to %ju, and some are in use",
+                          g, (uintmax_t)at + i, (uintmax_t)to - 1);
+    }
+}
+
 static void check_group(struct check *ck, uint32_t g)
 {
     const struct layout *l = &ck->fs->l;
@@ -226,4 +259,6 @@ void check_space(struct check *ck)
     check_unused(ck);
     for (uint32_t g = 0; g < ck->fs->l.ngroups; g++)
         check_group(ck, g);
+    for (uint32_t g = 0; g < ck->fs->l.ngroups; g++)
+        check_reserved(ck, g);
 }

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #define TIES (UINT64_C(1) << KEY_TIE_BITS)
+#define KEYS (UINT64_C(1) << (KEY_HASH_BITS + KEY_TIE_BITS))
 #define DNAME_HEAD ((uint32_t)sizeof(struct dname))
 
 enum { BUCKET_SLOTS_MAX = (BLOCK_SIZE - BUCKET_HEAD) / (int)sizeof(struct dslot) };
@@ -27,7 +28,7 @@ int dir_name_make(const struct shmfs *fs, const char *s, struct dir_name *ret)
 /* A bucket on the way, with what of its header was read once. */
 struct place {
     struct bucket *b;
-    uint32_t count;
+    uint32_t count, low, live;
     uint64_t pos;
     uint64_t next; /* pos of the next bucket */
     struct blkref blk;
@@ -46,8 +47,15 @@ static int place_find(const struct shmfs *fs, uint32_t dino, const struct inode 
     struct bucket *b = region_block(fs, at.ext.blk);
     if (b == NULL || at.ext.len != 1 || b->magic != BUCKET_MAGIC || b->owner.n != dino)
         return -EUCLEAN;
-    *ret = (struct place){ .b = b, .count = LOAD_RELAXED(&b->count), .pos = at.ext.pos, .next = at.next,
-                           .blk = at.ext.blk };
+    *ret = (struct place){
+        .b = b,
+        .count = LOAD_RELAXED(&b->count),
+        .low = LOAD_RELAXED(&b->low),
+        .live = LOAD_RELAXED(&b->live),
+        .pos = at.ext.pos,
+        .next = at.next,
+        .blk = at.ext.blk,
+    };
     return ret->count <= BUCKET_SLOTS_MAX ? 0 : -EUCLEAN;
 }
 
@@ -178,13 +186,13 @@ static int slots_copy(struct bucket *dst, const struct bucket *src, uint32_t fro
     return 0;
 }
 
-static int bucket_compact(struct txn *t, struct bucket *b)
+static int bucket_compact(struct txn *t, uint32_t dino, const struct place *p)
 {
-    struct bucket packed;
+    struct bucket packed, *b = p->b;
     int r;
 
-    bucket_init(&packed, b->owner.n);
-    r = slots_copy(&packed, b, 0, b->count);
+    bucket_init(&packed, dino);
+    r = slots_copy(&packed, b, 0, p->count);
     if (r < 0)
         return r;
     txn_save(t, b, sizeof(*b));
@@ -212,8 +220,10 @@ static int bucket_split(struct txn *t, uint32_t dino, struct inode *in, struct p
         return r;
     in->blocks++;
     head_save(t, p->b);
+    /* The slots that were moved are dead space now, but a rollback would need them. */
+    txn_save(t, &p->b->slots[half], (p->count - half) * sizeof(struct dslot));
     p->b->count = (uint16_t)half; /* the names stay as holes until the bucket is compacted */
-    p->b->live = (uint16_t)(p->b->live - MIN(b->live, p->b->live));
+    p->b->live = (uint16_t)(p->live - MIN(b->live, p->live));
     return map_insert(t, dino, in, (struct extent){ .pos = b->slots[0].key, .blk = blk, .len = 1 }, false);
 }
 
@@ -236,7 +246,7 @@ static void slot_put(struct txn *t, struct place *p, struct dslot s, const struc
     uint32_t n = DNAME_HEAD + name->len, at = slot_from(p, s.key);
 
     /* Below `low` and behind the last slot is dead space: no undo for it. */
-    s.off = (uint16_t)(b->low - n);
+    s.off = (uint16_t)(p->low - n);
     struct dname *d = (struct dname *)(void *)((uint8_t *)b + s.off);
     memcpy(d->generation, &generation, sizeof(generation));
     memcpy(d->name, name->s, name->len);
@@ -246,9 +256,9 @@ static void slot_put(struct txn *t, struct place *p, struct dslot s, const struc
     }
     b->slots[at] = s;
     head_save(t, b);
-    b->count++;
+    b->count = (uint16_t)(p->count + 1);
     b->low = s.off;
-    b->live = (uint16_t)(b->live + n);
+    b->live = (uint16_t)(p->live + n);
 }
 
 int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_name *name,
@@ -267,17 +277,16 @@ int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_
             r = first_bucket(t, dino, in);
         else if (r == 0) {
             uint32_t slots_end = BUCKET_HEAD + p.count * (uint32_t)sizeof(s);
-            uint32_t low = p.b->low, live = p.b->live;
 
-            if (low > BLOCK_SIZE || low < slots_end || live > BLOCK_SIZE - slots_end)
+            if (p.low > BLOCK_SIZE || p.low < slots_end || p.live > BLOCK_SIZE - slots_end)
                 return -EUCLEAN;
-            if (low - slots_end >= need) {
+            if (p.low - slots_end >= need) {
                 slot_put(t, &p, s, name, entry->generation);
                 in->size++;
                 return 0;
             }
-            if (BLOCK_SIZE - slots_end - live >= need)
-                r = bucket_compact(t, p.b);
+            if (BLOCK_SIZE - slots_end - p.live >= need)
+                r = bucket_compact(t, dino, &p);
             else
                 r = bucket_split(t, dino, in, &p);
         }
@@ -318,6 +327,16 @@ int dir_replace(struct txn *t, uint32_t dino, struct inode *in, const struct dir
     return 0;
 }
 
+/* An empty bucket is freed; the one at 0 with the last name. */
+static int bucket_remove(struct txn *t, uint32_t dino, struct inode *in, uint64_t pos)
+{
+    int r = map_remove(t, dino, in, pos);
+
+    if (r == 0 && pos != 0 && in->size == 0)
+        r = map_remove(t, dino, in, 0);
+    return r;
+}
+
 int dir_remove(struct txn *t, uint32_t dino, struct inode *in, uint64_t key)
 {
     struct place p;
@@ -328,8 +347,8 @@ int dir_remove(struct txn *t, uint32_t dino, struct inode *in, uint64_t key)
         return r;
     struct bucket *b = p.b;
     in->size -= in->size > 0;
-    if (p.count == 1 && p.pos != 0)
-        return map_remove(t, dino, in, p.pos);
+    if (p.count == 1 && (p.pos != 0 || in->size == 0))
+        return bucket_remove(t, dino, in, p.pos);
     uint32_t n = DNAME_HEAD + b->slots[at].len;
     if (at + 1 < p.count) {
         txn_save(t, &b->slots[at], (p.count - at - 1) * sizeof(struct dslot));
@@ -416,12 +435,15 @@ int dir_list(struct shmfs *fs, uint32_t dino, uint64_t cookie, struct shmfs_dire
             break;
         p.count = copy.count;
         for (uint32_t i = slot_from(&p, key); i < p.count && filled < n; i++) {
+            if (copy.slots[i].key < key || copy.slots[i].key >= MIN(p.next, KEYS))
+                return -EUCLEAN; /* out of order: the listing would never end */
             r = entry_fill(&ret[filled], &copy, &copy.slots[i]);
             if (r < 0)
                 return r;
+            key = copy.slots[i].key + 1;
             filled++;
         }
-        if (p.next == UINT64_MAX || p.next <= key)
+        if (filled == n || p.next >= KEYS || p.next < key)
             break;
         key = p.next;
     }

@@ -12,6 +12,7 @@
  *             sequence check has shown that the bytes were not merely changing (A10).
  *   -EAGAIN   within lib/: a group lock could not be had without a risk of deadlock. The
  *             transaction is undone and the operation tried again; callers never see it so.
+ *   -EUSERS   all transaction slots are taken by the living.
  *   -ESTALE   the inode number is free, or was used again.
  *   -EIO      the region file was shortened under the mapping.
  *

@@ -5,6 +5,7 @@
 struct level {
     struct extent *entries;
     uint32_t *count;
+    uint32_t n; /* the count, read once and checked */
     uint32_t max;
     uint32_t index;    /* of the entry that was followed; in the leaf: where a new one would go */
     struct blkref blk; /* of the node; none for the root */
@@ -70,7 +71,8 @@ int map_find(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint6
     *ret = (struct map_at){ .found = i > 0, .next = next };
     if (i > 0) {
         struct extent x = e[i - 1];
-        if (x.len == 0 || !region_block_ok(fs, x.blk) || x.len > region_nblocks(fs) - x.blk.n)
+        uint64_t nblocks = region_nblocks(fs);
+        if (x.len == 0 || x.blk.n == 0 || x.blk.n >= nblocks || x.len > nblocks - x.blk.n)
             return -EUCLEAN;
         ret->ext = x;
     }
@@ -82,23 +84,27 @@ static int path_find(struct shmfs *fs, uint32_t ino, struct inode *in, uint64_t 
 {
     struct level lv = { .entries = in->root, .count = &in->map_count, .max = INODE_EXTENTS };
 
-    if (in->map_level > MAP_LEVELS_MAX || in->map_count > INODE_EXTENTS)
+    p->top = LOAD_RELAXED(&in->map_level);
+    lv.n = LOAD_RELAXED(&in->map_count);
+    if (p->top > MAP_LEVELS_MAX || lv.n > INODE_EXTENTS)
         return -EUCLEAN;
-    p->top = in->map_level;
     for (uint32_t level = p->top;; level--) {
-        lv.index = entries_upto(lv.entries, *lv.count, key);
+        lv.index = entries_upto(lv.entries, lv.n, key);
         if (level > 0 && lv.index > 0)
             lv.index--;
         p->level[level] = lv;
         if (level == 0)
             return 0;
-        if (*lv.count == 0)
+        if (lv.n == 0)
             return -EUCLEAN;
         struct blkref blk = lv.entries[lv.index].blk;
         struct node *node = (struct node *)map_node(fs, ino, blk, level - 1);
-        if (node == NULL || node->count == 0 || node->count > NODE_ENTRIES)
+        if (node == NULL)
             return -EUCLEAN;
         lv = (struct level){ .entries = node->entries, .count = &node->count, .max = NODE_ENTRIES, .blk = blk };
+        lv.n = LOAD_RELAXED(&node->count);
+        if (lv.n == 0 || lv.n > NODE_ENTRIES)
+            return -EUCLEAN;
     }
 }
 
@@ -151,10 +157,11 @@ static int root_grow(struct txn *t, uint32_t ino, struct inode *in, struct path 
         return r;
     memcpy(node->entries, root->entries, INODE_EXTENTS * sizeof(struct extent));
     node->count = INODE_EXTENTS;
-    p->level[p->top + 1] = (struct level){ in->root, &in->map_count, INODE_EXTENTS, 0, { 0 } };
-    p->level[p->top] = (struct level){ node->entries, &node->count, NODE_ENTRIES, root->index, blk };
+    p->level[p->top + 1] = (struct level){ in->root, &in->map_count, 1, INODE_EXTENTS, 0, { 0 } };
+    p->level[p->top] =
+        (struct level){ node->entries, &node->count, INODE_EXTENTS, NODE_ENTRIES, root->index, blk };
     p->top++;
-    txn_save(t, in->root, sizeof(in->root[0]));
+    txn_save(t, in->root, sizeof(in->root));
     in->root[0] = (struct extent){ .pos = node->entries[0].pos, .blk = blk };
     TXN_SET(t, &in->map_count, 1);
     TXN_SET(t, &in->map_level, p->top);
@@ -164,7 +171,7 @@ static int root_grow(struct txn *t, uint32_t ino, struct inode *in, struct path 
 static void entry_put(struct txn *t, struct path *p, uint32_t level, uint32_t at, struct extent ext)
 {
     struct level *lv = &p->level[level];
-    uint32_t n = *lv->count;
+    uint32_t n = lv->n;
 
     if (at < n) { /* the slot behind the last one is dead space and needs no undo */
         txn_save(t, &lv->entries[at], (n - at) * sizeof(struct extent));
@@ -172,6 +179,7 @@ static void entry_put(struct txn *t, struct path *p, uint32_t level, uint32_t at
     }
     lv->entries[at] = ext;
     TXN_SET(t, lv->count, n + 1);
+    lv->n = n + 1;
     if (at == 0)
         separators_fix(t, p, level);
 }
@@ -184,23 +192,26 @@ static int entry_insert(struct txn *t, uint32_t ino, struct inode *in, struct pa
         struct node *node;
         int r;
 
-        if (*lv->count == lv->max && level == p->top) {
+        if (lv->n == lv->max && level == p->top) {
             r = root_grow(t, ino, in, p);
             if (r < 0)
                 return r;
         }
-        if (*lv->count < lv->max) {
+        if (lv->n < lv->max) {
             entry_put(t, p, level, lv->index, ext);
             return 0;
         }
         /* Full: split. Behind the last entry, the new node gets the new entry alone: appending fills. */
-        uint32_t n = *lv->count, keep = lv->index == n ? n : n / 2;
+        uint32_t n = lv->n, keep = lv->index == n ? n : n / 2;
         r = node_new(t, ino, in, lv->blk, level, &blk, &node);
         if (r < 0)
             return r;
         memcpy(node->entries, &lv->entries[keep], (n - keep) * sizeof(struct extent));
         node->count = n - keep;
+        if (keep < n) /* they are overwritten below, and a rollback would need them */
+            txn_save(t, &lv->entries[keep], (n - keep) * sizeof(struct extent));
         TXN_SET(t, lv->count, keep);
+        lv->n = keep;
         if (keep == n) {
             node->entries[0] = ext;
             node->count = 1;
@@ -261,7 +272,7 @@ static int entry_remove(struct txn *t, struct inode *in, struct path *p, uint32_
 {
     for (uint32_t level = 0;; level++) {
         struct level *lv = &p->level[level];
-        uint32_t n = *lv->count;
+        uint32_t n = lv->n;
 
         if (n == 1 && level < p->top) {
             int r = alloc_free(t, lv->blk, 1);

@@ -293,6 +293,8 @@ ssize_t file_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, of
     else
         while ((r = write_small(fs, ino, buf, n, off, flags, &start)) == -EAGAIN)
             sched_yield();
+    if (r == -ENOSPC && n <= SLOT_STAGE) /* not as a whole: then as much as there is room for, as tmpfs does */
+        r = write_large(fs, ino, buf, n, off, flags, &start);
     if (r >= 0 && ret_off != NULL)
         *ret_off = (off_t)start;
     return r;
@@ -354,6 +356,7 @@ int file_resize(struct txn *t, uint32_t ino, struct inode *in, uint64_t size)
 struct range {
     uint64_t from, to; /* bytes */
     bool keep_size;
+    bool all_missing; /* nothing was allocated in it before */
 };
 
 static int change_file(struct shmfs *fs, uint32_t ino,
@@ -451,7 +454,7 @@ static int fill(struct txn *t, uint32_t ino, struct inode *in, struct range *ran
     if (pos >= end) {
         if (!range->keep_size && range->to > in->size)
             in->size = range->to;
-        inode_changed(in, range->keep_size ? CHANGE_META : CHANGE_DATA);
+        inode_changed(in, CHANGE_DATA);
         return 0;
     }
     struct alloc_want want = want_for(in, &at, pos, MIN(MIN(len, end - pos), (uint64_t)ZERO_AT_ONCE));
@@ -462,8 +465,10 @@ static int fill(struct txn *t, uint32_t ino, struct inode *in, struct range *ran
     memset(region_known_block(t->fs, blk), 0, (size_t)got << BLOCK_SHIFT);
     in->blocks += got;
     r = map_insert(t, ino, in, (struct extent){ .pos = pos, .blk = blk, .len = got }, true);
+    if (r < 0)
+        return r;
     range->from = (pos + got) << BLOCK_SHIFT;
-    return r < 0 ? r : 1;
+    return 1;
 }
 
 /* Free blocks that files may take, without a lock. */
@@ -478,12 +483,23 @@ static uint64_t free_blocks(const struct shmfs *fs)
 
 static int allocate_checked(struct txn *t, uint32_t ino, struct inode *in, struct range *range)
 {
-    uint64_t missing = 0;
+    uint64_t blocks = div_up(range->to, BLOCK_SIZE) - (range->from >> BLOCK_SHIFT), missing = 0;
     int r = missing_blocks(t, ino, in, range, &missing);
 
     if (r == 0 && missing > free_blocks(t->fs))
         r = -ENOSPC;
+    range->all_missing = missing == blocks;
     return r < 0 ? r : fill(t, ino, in, range);
+}
+
+/* Memory ran out after all (nodes, or somebody else's files): takes back what was a hole before. */
+static int give_back(struct txn *t, uint32_t ino, struct inode *in, struct range *range)
+{
+    int r = map_split(t, ino, in, div_up(range->to, BLOCK_SIZE));
+
+    if (r == 0)
+        txn_todo(t, TODO_TRIM, ino, range->from >> BLOCK_SHIFT, div_up(range->to, BLOCK_SIZE));
+    return r;
 }
 
 int file_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t len)
@@ -507,6 +523,10 @@ int file_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t le
     r = change_file(fs, ino, allocate_checked, &range);
     while (r == 1)
         r = change_file(fs, ino, fill, &range);
+    if (r == -ENOSPC && range.all_missing) {
+        range.from = (uint64_t)off;
+        change_file(fs, ino, give_back, &range);
+    }
     return r;
 }
 
@@ -569,6 +589,9 @@ ssize_t file_copy(struct shmfs *fs, uint32_t from, off_t from_off, uint32_t to, 
 
     if (buf == NULL)
         return -ENOMEM;
+    if (from_off < 0 || to_off < 0)
+        return -EINVAL;
+    n = MIN(n, (size_t)(INT64_MAX - MAX(from_off, to_off)));
     if (from == to && from_off < to_off + (off_t)n && to_off < from_off + (off_t)n)
         return -EINVAL;
     while (done < n) {

@@ -8,7 +8,7 @@
  */
 #include "inode.h"
 
-#define FILE_SIZE_MAX (INT64_MAX - BLOCK_SIZE)
+#define FILE_SIZE_MAX INT64_MAX
 
 /* As shmfs_node_read() without the atime; -EISDIR, -EINVAL. */
 ssize_t file_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);

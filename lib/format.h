@@ -330,7 +330,7 @@ static_assert(sizeof(struct node) == BLOCK_SIZE, "node");
 
 /*
  * A directory is a map from keys to buckets of one block each: the bucket of a key is the one with
- * the greatest position not above it. The first bucket is at 0 and stays as long as the directory. A
+ * the greatest position not above it. The first bucket is at 0 and stays until the last name is gone. A
  * key is 46 bits of the name's hash and 16 bits that tell equal hashes apart. Slots are sorted by key and grow upwards; names
  * grow downwards from the end, with holes until the bucket is compacted.
  */

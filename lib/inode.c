@@ -44,8 +44,11 @@ int reading_begin(struct reading *rd)
     if (likely(rd->tries < READING_TRIES)) {
         for (int i = 0; i < READING_SPINS; i++) {
             rd->seq = LOAD(&rd->fs->inode_rts[rd->ino].seq);
-            if (likely((rd->seq & 1) == 0))
+            if (likely((rd->seq & 1) == 0)) {
+                region_reading++;
+                rd->guarded = true;
                 return 0;
+            }
             cpu_pause();
         }
         rd->tries = READING_TRIES;
@@ -59,6 +62,12 @@ bool reading_again(struct reading *rd)
         txn_abort(&rd->txn);
         rd->locked = false;
         return false;
+    }
+    if (likely(rd->guarded)) {
+        region_reading--;
+        rd->guarded = false;
+        if (unlikely(region_has_holes(rd->fs)))
+            region_mend(rd->fs);
     }
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (likely((rd->seq & 1) == 0 && LOAD_RELAXED(&rd->fs->inode_rts[rd->ino].seq) == rd->seq))
@@ -285,6 +294,7 @@ void inode_settle(struct txn *t)
     if (t->slot->todo.op == TODO_NONE)
         return;
     txn_checkpoint(t);
+    txn_release_others(t, t->slot->todo.ino.n); /* the name is gone; nobody need wait for the rest */
     for (;;) {
         struct todo todo = t->slot->todo;
         int r = todo_step(t, &todo);
@@ -301,7 +311,8 @@ void inode_settle(struct txn *t)
             txn_checkpoint(t);
             return;
         }
-        if (txn_room(t) < SLOT_LOG / 2 || t->nheld > SLOT_LOCKS / 2)
+        /* Groups are not collected: with one held, the next could only be tried. */
+        if (txn_room(t) < SLOT_LOG / 2 || txn_groups_held(t) > 1)
             txn_checkpoint(t);
     }
 }

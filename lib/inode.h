@@ -33,6 +33,7 @@ struct reading {
     uint32_t tries;
     uint64_t seq;
     bool locked;
+    bool guarded; /* counted in region_reading */
     struct txn txn;
 };
 
@@ -42,6 +43,7 @@ static inline void reading_init(struct reading *rd, struct shmfs *fs, uint32_t i
     rd->ino = ino;
     rd->tries = 0;
     rd->locked = false;
+    rd->guarded = false;
 }
 
 int reading_begin(struct reading *rd);

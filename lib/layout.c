@@ -6,7 +6,7 @@
 #include "base.h"
 #include "error.h"
 
-enum { SLOTS = 128, PROCS = 256, GROUPS_WANTED = 64 };
+enum { SLOTS = 256, PROCS = 256, GROUPS_WANTED = 64 };
 
 int layout_compute(struct layout *l)
 {

@@ -30,7 +30,7 @@ static int entry_inode(struct txn *t, const struct dir_entry *e, struct inode **
 {
     struct inode *in = inode_at(t->fs, e->ino);
 
-    if (inode_is_valid(in) < 0 || in->generation != e->generation)
+    if (inode_is_valid(in) < 0 || in->generation != e->generation || IFTODT(in->mode) != e->type)
         return -EUCLEAN;
     *ret = in;
     return 0;
@@ -170,8 +170,8 @@ static int make_nameless(struct txn *t, uint32_t parent, const struct namei_new 
     struct inode *dir;
     int r = inode_lock(t, parent, &dir);
 
-    if (r == 0)
-        r = dir_open_for(dir);
+    if (r == 0 && !S_ISDIR(dir->mode))
+        r = -ENOTDIR;
     if (r == 0)
         r = make_inode(t, parent, new, ret_ino);
     if (r == 0)

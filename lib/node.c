@@ -239,6 +239,8 @@ ssize_t shmfs_node_readlink(struct shmfs *fs, uint32_t ino, char *ret, size_t n)
         if (r == 0)
             r = link_target(fs, ino, inode_at(fs, ino), ret, n);
     } while (reading_again(&rd));
+    if (r >= 0)
+        file_read_time(fs, ino);
     return leave(fs, r);
 }
 
@@ -315,8 +317,13 @@ int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint3
 
 int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct shmfs_dirent *ret, int n)
 {
+    int r;
+
     ENTER(fs, ino);
-    LEAVE(fs, dir_list(fs, ino, cookie, ret, n));
+    r = dir_list(fs, ino, cookie, ret, n);
+    if (r >= 0)
+        file_read_time(fs, ino);
+    LEAVE(fs, r);
 }
 
 /* ---- data -------------------------------------------------------------------------------------- */
@@ -395,8 +402,10 @@ static int xattr_transact(struct shmfs *fs, uint32_t ino, const char *name, cons
 {
     for (;;) {
         struct txn t;
-        int r = txn_begin(fs, &t);
+        int r = xattr_name_check(name);
 
+        if (r == 0)
+            r = txn_begin(fs, &t);
         if (r < 0)
             return r;
         r = xattr_apply(&t, ino, name, value, n, flags);
@@ -426,10 +435,13 @@ int shmfs_node_removexattr(struct shmfs *fs, uint32_t ino, const char *name)
 
 ssize_t shmfs_node_getxattr(struct shmfs *fs, uint32_t ino, const char *name, void *ret, size_t n)
 {
+    ssize_t r;
+
     ENTER(fs, ino);
-    if (LOAD_RELAXED(&inode_at(fs, ino)->xattr.n) == 0)
-        return -ENODATA;
-    return leave(fs, xattr_get(fs, NULL, ino, name, ret, n));
+    r = xattr_name_check(name);
+    if (r == 0)
+        r = xattr_get(fs, NULL, ino, name, ret, n);
+    return leave(fs, r);
 }
 
 ssize_t shmfs_node_listxattr(struct shmfs *fs, uint32_t ino, char *ret, size_t n)
@@ -444,7 +456,7 @@ void shmfs_node_statfs(struct shmfs *fs, struct shmfs_space *ret)
 {
     struct shmfs_space space = {
         .block_size = BLOCK_SIZE,
-        .blocks = region_nblocks(fs) - 1,
+        .blocks = region_nblocks(fs),
         .inodes = fs->l.ninodes - 1,
     };
 

@@ -13,7 +13,7 @@
  *   - -ESTALE: no such inode (any more); -EUCLEAN: the object's bytes make no sense;
  *     -EROFS: attached read-only; -EIO: the region file was shortened under us;
  *     -ENOSPC: no blocks, no inodes, or the host has no memory for more;
- *     -EAGAIN: no transaction slot is free.
+ *     -EUSERS: all transaction slots are taken by living threads.
  * Permissions are the caller's business (the kernel's, under a mount).
  */
 #include <stdbool.h>

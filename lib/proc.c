@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -11,11 +12,35 @@ static off_t life_byte(const struct shmfs *fs, uint32_t index)
     return (off_t)(fs->l.procs + (uint64_t)index * sizeof(struct proc_entry));
 }
 
-static int life_lock(struct shmfs *fs, uint32_t index, short type)
+/*
+ * Takes the life lock, on an open file description of its own that only a mapping keeps open: so it is
+ * the kernel that lets go of it when the address space ends (death of the last thread, or exec), whatever
+ * descriptors a program closes or its children inherit. 0, or -EBUSY.
+ */
+static int life_begin(struct shmfs *fs, uint32_t index)
 {
-    struct flock fl = { .l_type = type, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1 };
+    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1 };
+    char path[32];
 
-    return fcntl(fs->fd, F_OFD_SETLK, &fl) == 0 ? 0 : -errno;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fs->fd);
+    AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (fcntl(fd, F_OFD_SETLK, &fl) < 0)
+        return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+    void *p = mmap(NULL, BLOCK_SIZE, PROT_NONE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    madvise(p, BLOCK_SIZE, MADV_DONTFORK);
+    fs->life = p;
+    return 0;
+}
+
+static void life_end(struct shmfs *fs)
+{
+    if (fs->life != NULL)
+        munmap(fs->life, BLOCK_SIZE);
+    fs->life = NULL;
 }
 
 /* Does anybody else hold the life lock? On doubt, yes: a wrong "dead" would be fatal. */
@@ -72,8 +97,13 @@ int proc_enroll(struct shmfs *fs)
     for (uint32_t i = 0; i < fs->l.nprocs; i++) {
         struct proc_entry *e = &fs->procs[i];
 
-        if (LOAD(&e->inc) != 0 || life_lock(fs, i, F_WRLCK) < 0)
+        if (LOAD(&e->inc) != 0)
             continue;
+        int r = life_begin(fs, i);
+        if (r == -EBUSY)
+            continue;
+        if (r < 0)
+            return r;
         clock_gettime(CLOCK_REALTIME, &now);
         fs->pid_ns = own_pid_ns();
         e->pid = (uint32_t)getpid();
@@ -100,7 +130,7 @@ void proc_leave(struct shmfs *fs)
     if (fs->self.v == 0)
         return;
     STORE(&fs->procs[i].inc, 0);
-    life_lock(fs, i, F_UNLCK);
+    life_end(fs);
     fs->self.v = 0;
 }
 
@@ -114,16 +144,7 @@ bool proc_alive(struct shmfs *fs, struct procref ref)
         return true;
     if (LOAD(&fs->procs[i].inc) != proc_inc(ref))
         return false;
-    if (life_locked(fs, i))
-        return true;
-    /*
-     * It has let go of the lock. Dead, unless it closed our descriptor behind our back (closefrom):
-     * then it is a process that must not be robbed.
-     */
-    struct proc_entry e = fs->procs[i];
-    if (fs->pid_ns != 0 && e.pid_ns == fs->pid_ns && e.start_time != 0 && running_since(e.pid) == e.start_time)
-        return e.pid == (uint32_t)getpid() ? false : LOAD(&fs->procs[i].inc) == proc_inc(ref);
-    return false;
+    return life_locked(fs, i);
 }
 
 bool proc_get(struct shmfs *fs, uint32_t index, struct proc_entry *ret, struct procref *ret_ref)

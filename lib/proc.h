@@ -4,8 +4,8 @@
 
 /*
  * The process table, and the one question that all recovery rests on: is this process dead?
- * The kernel answers it: a living process holds an OFD lock on the first byte of its entry, on a
- * descriptor of the library's own (A8).
+ * The kernel answers it: a living process holds an OFD lock on the first byte of its entry, which
+ * lasts as long as its address space (A8).
  */
 #include "region.h"
 

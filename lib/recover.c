@@ -41,6 +41,8 @@ void recover_slot(struct shmfs *fs, uint32_t index)
     txn_slot_free(fs, index);
 }
 
+static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth);
+
 static bool slot_is_dead(struct shmfs *fs, uint32_t index)
 {
     struct procref owner = { LOAD(&fs->slots[index].owner.v) };
@@ -48,42 +50,86 @@ static bool slot_is_dead(struct shmfs *fs, uint32_t index)
     return owner.v != 0 && !proc_alive(fs, owner);
 }
 
-int recover_bury(struct shmfs *fs, uint32_t me, uint32_t index)
+/* Does the word name an owner that could be? A slot is given up only after its locks are. */
+static bool stamp_is_valid(struct shmfs *fs, uint64_t word)
+{
+    uint32_t index = lock_slot(word);
+
+    return index < fs->l.nslots && LOAD(&fs->slots[index].owner.v) != 0 &&
+           lock_is_held_by(word, lock_stamp(index, LOAD(&fs->slots[index].inc)));
+}
+
+/* Somebody holds the recovery lock. 0: it was dead, or nobody, and is out of the way; -EBUSY: it lives. */
+static int remove_undertaker(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
+{
+    struct slot *s = &fs->slots[index];
+    uint64_t word = LOAD(&s->recovery.v);
+    uint32_t other = lock_slot(word);
+
+    if (word == 0)
+        return 0;
+    if (!stamp_is_valid(fs, word)) {
+        CAS(&s->recovery.v, &word, UINT64_C(0)); /* scribbled on; moved on meanwhile, this does nothing */
+        return 0;
+    }
+    if (depth == 0 || other == me || other == index || !slot_is_dead(fs, other))
+        return -EBUSY;
+    return bury(fs, me, other, depth - 1);
+}
+
+/* An undertaker may die too, and so may its undertaker: `depth` bounds that. */
+static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
 {
     struct slot *s = &fs->slots[index];
     uint64_t stamp = lock_stamp(me, LOAD_RELAXED(&fs->slots[me].inc));
-    int r = 0;
 
-    if (me == index || !slot_is_dead(fs, index))
-        return 0;
-    if (!intent_push(fs, me, &s->recovery))
-        return -EBUSY;
-    if (lock_try(&s->recovery, stamp)) {
-        if (slot_is_dead(fs, index)) /* look again under the lock (A8) */
+    for (int tries = 0; tries < 3; tries++) {
+        if (me == index || !slot_is_dead(fs, index))
+            return 0;
+        if (!intent_push(fs, me, &s->recovery))
+            return -EBUSY;
+        bool got = lock_try(&s->recovery, stamp);
+        if (got && slot_is_dead(fs, index)) /* look again under the lock (A8) */
             recover_slot(fs, index);
-        lock_release(&s->recovery);
-    } else {
-        r = -EBUSY;
+        if (got)
+            lock_release(&s->recovery);
+        intent_pop(fs, me);
+        if (got)
+            return 0;
+        if (remove_undertaker(fs, me, index, depth) < 0)
+            return -EBUSY;
     }
-    intent_pop(fs, me);
-    if (r == 0)
-        return 0;
-    /* Another undertaker: it may be dead too. Its burial frees the recovery lock. */
-    uint32_t other = lock_slot(LOAD(&s->recovery.v));
-    if (other < fs->l.nslots && other != index && other != me && slot_is_dead(fs, other))
-        recover_bury(fs, me, other);
     return -EBUSY;
 }
 
-static void bury_process(struct shmfs *fs, uint32_t me, uint32_t index, struct procref ref)
+int recover_bury(struct shmfs *fs, uint32_t me, uint32_t index)
+{
+    return bury(fs, me, index, fs->l.nslots);
+}
+
+void recover_alone(struct shmfs *fs)
+{
+    for (uint32_t i = 0; i < fs->l.nslots; i++) {
+        if (LOAD(&fs->slots[i].owner.v) != 0)
+            recover_slot(fs, i);
+    }
+    for (uint32_t i = 0; i < fs->l.nslots; i++)
+        fs->slots[i].recovery.v = 0;
+    for (uint32_t i = 0; i < fs->l.nprocs; i++)
+        fs->procs[i].inc = 0;
+}
+
+/* 0; -EBUSY: another undertaker is at it, and the entry is for the next round. */
+static int bury_process(struct shmfs *fs, uint32_t me, uint32_t index, struct procref ref)
 {
     uint64_t inc = proc_inc(ref);
 
     for (uint32_t i = 0; i < fs->l.nslots; i++) {
         if (LOAD_RELAXED(&fs->slots[i].owner.v) == ref.v && recover_bury(fs, me, i) < 0)
-            return; /* another undertaker is at it: the entry is for the next round */
+            return -EBUSY;
     }
     CAS(&fs->procs[index].inc, &inc, UINT64_C(0));
+    return 0;
 }
 
 int recover_dead(struct shmfs *fs)
@@ -96,11 +142,24 @@ int recover_dead(struct shmfs *fs)
     if (r < 0)
         return r;
     for (uint32_t i = 0; i < fs->l.nprocs; i++) {
-        if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref))
-            bury_process(fs, t.index, i, ref);
+        if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref) && bury_process(fs, t.index, i, ref) < 0)
+            r = -EBUSY;
     }
     txn_commit(&t);
-    return 0;
+    return r;
+}
+
+bool recover_nobody_left(const struct shmfs *fs)
+{
+    for (uint32_t i = 0; i < fs->l.nslots; i++) {
+        if (LOAD(&fs->slots[i].owner.v) != 0)
+            return false;
+    }
+    for (uint32_t i = 0; i < fs->l.nprocs; i++) {
+        if (LOAD(&fs->procs[i].inc) != 0)
+            return false;
+    }
+    return true;
 }
 
 static int reap_orphan(struct shmfs *fs, uint32_t ino)

@@ -15,8 +15,16 @@ int recover_bury(struct shmfs *fs, uint32_t me, uint32_t index);
 /* The same for a slot whose owner is known to be dead while nobody else can be at it. */
 void recover_slot(struct shmfs *fs, uint32_t index);
 
-/* Buries all dead processes and frees their entries. */
+/*
+ * Buries everybody, without asking or locking: for who holds the attach lock and knows that no process
+ * that is attached lives. Needs no slot of its own.
+ */
+void recover_alone(struct shmfs *fs);
+
+/* Buries all dead processes and frees their entries. -EBUSY: another undertaker was at one of them. */
 int recover_dead(struct shmfs *fs);
+/* No slot and no entry is taken. */
+bool recover_nobody_left(const struct shmfs *fs);
 
 /* Frees inodes that have neither names nor uses: those that lookups of a dead mount kept alive. */
 int recover_orphans(struct shmfs *fs);

@@ -14,7 +14,11 @@
  * A page of the mapping that is gone is replaced by a private page of zeros and the attach is marked
  * broken. The interrupted operation goes on with zeros, which its bounds checks bear, and its caller
  * gets -EIO at the end; no lock is leaked by a jump. Faults elsewhere go to who was there before us.
+ *
+ * A reader without a lock may also come to a page that was given back to a host that now has none left
+ * (A15). What it reads does not count, so that is no damage: the page is mapped back when it has done.
  */
+_Thread_local int region_reading __attribute__((tls_model("initial-exec")));
 static struct {
     uint8_t *base;
     uint64_t len;
@@ -35,22 +39,60 @@ static void guard_chain(int sig, siginfo_t *info, void *context)
     }
 }
 
+/* A hole, and not the end of the file? Then `page` waits to be mapped back. */
+static bool guard_is_hole(struct shmfs *fs, uintptr_t page)
+{
+    struct stat st;
+    uint64_t off = page - (uintptr_t)fs->base;
+
+    if (region_reading == 0 || fs->private_ || fstat(fs->fd, &st) < 0 || off + BLOCK_SIZE > (uint64_t)st.st_size)
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++) {
+        uint64_t none = 0;
+        if (CAS(&fs->holes[i], &none, (uint64_t)page))
+            return true;
+    }
+    return false;
+}
+
+void region_mend(struct shmfs *fs)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++) {
+        uint64_t page = LOAD(&fs->holes[i]);
+
+        if (page == 0)
+            continue;
+        if (mmap((void *)(uintptr_t)page, BLOCK_SIZE, fs->readonly ? PROT_READ : PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fs->fd, (off_t)(page - (uintptr_t)fs->base)) == MAP_FAILED)
+            STORE(&fs->broken, 1);
+        else
+            madvise((void *)(uintptr_t)page, BLOCK_SIZE, MADV_DONTFORK);
+        STORE(&fs->holes[i], UINT64_C(0));
+    }
+}
+
 static void guard_handler(int sig, siginfo_t *info, void *context)
 {
     uintptr_t addr = (uintptr_t)info->si_addr;
+    int saved = errno;
 
     for (size_t i = 0; i < ARRAY_SIZE(guarded); i++) {
         uintptr_t base = (uintptr_t)LOAD(&guarded[i].base);
         if (base == 0 || addr < base || addr - base >= guarded[i].len)
             continue;
+        struct shmfs *fs = guarded[i].fs;
         uintptr_t page = addr & ~(uintptr_t)(BLOCK_SIZE - 1);
+        bool hole = guard_is_hole(fs, page);
         void *p = mmap((void *)page, BLOCK_SIZE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (p == MAP_FAILED)
             break;
-        STORE(&guarded[i].fs->broken, 1);
+        if (!hole)
+            STORE(&fs->broken, 1);
+        errno = saved;
         return;
     }
+    errno = saved;
     guard_chain(sig, info, context);
 }
 
@@ -175,7 +217,7 @@ void region_set_pointers(struct shmfs *fs)
     fs->blocks = fs->base + l->blocks;
 }
 
-static int map_file(struct shmfs *fs, unsigned flags, uint64_t file_size)
+static int map_file(struct shmfs *fs, unsigned flags)
 {
     int prot = PROT_READ | PROT_WRITE;
     int how = MAP_SHARED | MAP_NORESERVE;
@@ -183,7 +225,6 @@ static int map_file(struct shmfs *fs, unsigned flags, uint64_t file_size)
     fs->map_len = fs->l.end;
     if (flags & SHMFS_ATTACH_PRIVATE) {
         how = MAP_PRIVATE | MAP_NORESERVE;
-        fs->map_len = file_size;
     } else if (flags & SHMFS_ATTACH_RDONLY) {
         prot = PROT_READ;
     }
@@ -233,7 +274,7 @@ int region_open(const char *path, unsigned flags, struct shmfs **ret_fs, struct 
     fs->hash_mask = ~UINT64_C(0);
     fs->id = __atomic_add_fetch(&next_id, 1, __ATOMIC_RELAXED);
     pthread_mutex_init(&fs->lock, NULL);
-    r = map_file(fs, flags, (uint64_t)st.st_size);
+    r = map_file(fs, flags);
     if (r < 0)
         return r;
     region_set_pointers(fs);
@@ -311,8 +352,10 @@ int region_reserve(struct shmfs *fs, uint64_t off, uint64_t len)
     if (fs->private_)
         return 0;
     for (;;) {
-        if (fallocate(fs->fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) == 0)
+        if (fallocate(fs->fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) == 0) {
+            region_mend(fs); /* it is about to be used */
             return 0;
+        }
         if (errno == EINTR)
             continue;
         /* A filesystem without fallocate: holes are filled on the first store, as best it can. */

@@ -15,11 +15,12 @@
 
 struct shmfs {
     uint8_t *base;
-    uint64_t map_len; /* of the mapping; at least up to the end for max_blocks, unless private */
+    uint64_t map_len; /* of the mapping: up to the end for max_blocks */
     int fd;
     bool readonly;   /* mapped PROT_READ */
     bool private_;   /* copy-on-write; the file is never changed */
     int broken;      /* set by the SIGBUS handler: the file was shortened under us */
+    uint64_t holes[8]; /* pages that it replaced for a reader, to be mapped back */
     struct layout l;
     uint64_t id; /* of this attach, unique in the process */
 
@@ -40,6 +41,7 @@ struct shmfs {
     struct procref self; /* our entry in the process table */
     unsigned flags;      /* enum shmfs_attach_flags */
     uint64_t pid_ns;
+    void *life; /* the mapping that keeps our life lock (proc.c) */
 
     pthread_mutex_t lock;   /* of the fields below */
     uint32_t free_slots[64]; /* slots of ours that no thread uses now */
@@ -47,6 +49,8 @@ struct shmfs {
 
     /* Set by recover.c: lock.c must be able to have a dead owner's slot buried. */
     int (*bury)(struct shmfs *fs, uint32_t me, uint32_t slot);
+    /* The same for txn.c: a thread of ours ended within a transaction. */
+    void (*abandon)(struct shmfs *fs, uint32_t slot);
 };
 
 /* Opens and maps a region that region_check() finds good. Changes nothing in the file. */
@@ -70,6 +74,19 @@ void region_unlock(struct shmfs *fs);
 
 /* Has the host set memory aside for [off, off + len): no later SIGBUS there (P5). -ENOSPC. */
 int region_reserve(struct shmfs *fs, uint64_t off, uint64_t len);
+/* How many readings this thread is in, whose faults at holes do not count. */
+extern _Thread_local int region_reading __attribute__((tls_model("initial-exec")));
+/* Maps the pages back that such readings found missing. */
+void region_mend(struct shmfs *fs);
+static inline bool region_has_holes(const struct shmfs *fs)
+{
+    uint64_t any = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++)
+        any |= LOAD_RELAXED(&fs->holes[i]);
+    return any != 0;
+}
+
 /* Gives the memory of [off, off + len) back; it reads as zeros afterwards. */
 void region_punch(struct shmfs *fs, uint64_t off, uint64_t len);
 
@@ -79,7 +96,7 @@ int region_identity(struct shmfs *fs, struct runtime_id *ret_id);
 static inline uint64_t region_nblocks(const struct shmfs *fs)
 {
     uint64_t n = LOAD_RELAXED(&fs->sb->nblocks);
-    return MIN(n, fs->l.max_blocks);
+    return MIN(MAX(n, UINT64_C(1)), fs->l.max_blocks);
 }
 
 static inline bool region_block_ok(const struct shmfs *fs, struct blkref b)

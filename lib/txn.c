@@ -34,7 +34,7 @@ struct thread_slot {
     uint32_t index;
     bool busy;
 };
-static _Thread_local struct thread_slot mine;
+static _Thread_local struct thread_slot mine __attribute__((tls_model("initial-exec")));
 
 static pthread_mutex_t live_mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t live[64];
@@ -61,9 +61,14 @@ static void thread_slot_drop(void *arg)
         return;
     pthread_mutex_lock(&live_mutex);
     for (size_t i = 0; i < ARRAY_SIZE(live); i++) {
-        if (live[i] == ts->fs_id)
+        if (live[i] != ts->fs_id)
+            continue;
+        if (ts->busy && ts->fs->abandon != NULL)
+            ts->fs->abandon(ts->fs, ts->index); /* the thread ended within a transaction (A8) */
+        else
             pool_put(ts->fs, ts->index);
     }
+    ts->busy = false;
     pthread_mutex_unlock(&live_mutex);
     ts->fs_id = 0;
 }
@@ -114,27 +119,54 @@ void txn_slot_free(struct shmfs *fs, uint32_t index)
     STORE(&s->owner.v, 0);
 }
 
+enum { UNDERTAKERS_SLOT = 0 }; /* never anybody's for long, so that the dead can always be buried */
+
+/* 0; -EBUSY: somebody else has it; -ENOSPC: there is no memory for it. */
+static int slot_take(struct shmfs *fs, uint32_t index)
+{
+    struct slot *s = &fs->slots[index];
+    uint64_t none = 0;
+
+    if (LOAD_RELAXED(&s->owner.v) != 0)
+        return -EBUSY;
+    int r = region_reserve(fs, fs->l.slots + (uint64_t)index * SLOT_SIZE, SLOT_SIZE);
+    if (r < 0)
+        return r;
+    if (!CAS(&s->owner.v, &none, fs->self.v))
+        return -EBUSY;
+    STORE(&s->inc, (s->inc + 1) & ((UINT64_C(1) << 48) - 1));
+    return 0;
+}
+
+static int slot_search(struct shmfs *fs, uint32_t *ret_index)
+{
+    uint32_t start = proc_index(fs->self), n = fs->l.nslots - 1; /* spread: neighbours share no lines */
+    int ret = -EUSERS;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index = 1 + (start + i) % n;
+        int r = slot_take(fs, index);
+
+        if (r == 0) {
+            *ret_index = index;
+            return 0;
+        }
+        if (r != -EBUSY)
+            ret = r; /* no memory for this one; another has had some before */
+    }
+    return ret;
+}
+
 static int slot_claim(struct shmfs *fs, uint32_t *ret_index)
 {
-    uint32_t start = proc_index(fs->self); /* spread: neighbours share no lines */
+    int r = slot_search(fs, ret_index);
 
-    for (uint32_t n = 0; n < fs->l.nslots; n++) {
-        uint32_t i = (start + n) % fs->l.nslots;
-        struct slot *s = &fs->slots[i];
-        uint64_t none = 0;
-
-        if (LOAD_RELAXED(&s->owner.v) != 0)
-            continue;
-        int r = region_reserve(fs, fs->l.slots + (uint64_t)i * SLOT_SIZE, SLOT_SIZE);
-        if (r < 0)
-            return r;
-        if (!CAS(&s->owner.v, &none, fs->self.v))
-            continue;
-        STORE(&s->inc, (s->inc + 1) & ((UINT64_C(1) << 48) - 1));
-        *ret_index = i;
-        return 0;
-    }
-    return -EAGAIN;
+    if (r != -EUSERS || fs->bury == NULL || slot_take(fs, UNDERTAKERS_SLOT) < 0)
+        return r;
+    for (uint32_t i = 1; i < fs->l.nslots; i++)
+        fs->bury(fs, UNDERTAKERS_SLOT, i);
+    txn_slot_free(fs, UNDERTAKERS_SLOT);
+    return slot_search(fs, ret_index);
 }
 
 static int slot_get(struct shmfs *fs, uint32_t *ret_index)
@@ -174,6 +206,7 @@ static void txn_init(struct txn *t, struct shmfs *fs, uint32_t index)
     t->tail = 0;
     t->nheld = 0;
     t->nredo = 0;
+    t->busy_group = NO_GROUP;
     t->freed = false;
     t->adopted = false;
 }
@@ -205,18 +238,20 @@ static void txn_end(struct txn *t)
         pool_put(t->fs, t->index);
 }
 
+static void sequence_even(uint64_t *seq)
+{
+    uint64_t v = LOAD_RELAXED(seq);
+
+    if ((v & 1) != 0)
+        STORE(seq, v + 1);
+}
+
 static void sequences_even(struct txn *t)
 {
     for (uint32_t i = 0; i < t->nheld; i++) {
-        struct held *h = &t->held[i];
-
-        if (h->kind != HELD_INODE)
-            continue;
-        uint64_t *seq = &t->fs->inode_rts[h->id].seq;
-        uint64_t v = LOAD_RELAXED(seq);
-        if ((v & 1) != 0)
-            STORE(seq, v + 1);
-        h->touched = false;
+        if (t->held[i].kind == HELD_INODE)
+            sequence_even(&t->fs->inode_rts[t->held[i].id].seq);
+        t->held[i].touched = false;
     }
 }
 
@@ -228,13 +263,16 @@ static void saved_forget(struct txn *t)
     t->freed = false;
 }
 
-/* Releases the held locks of the given kinds; the intents of the others move up. */
-static void release(struct txn *t, bool groups_only)
+/*
+ * Releases the held locks; with `chain` only those that a chain of transactions does not keep: groups,
+ * and recovery locks that an undertaker finds in the slot of another. The intents of the rest move up.
+ */
+static void release(struct txn *t, bool chain)
 {
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < t->nheld; i++) {
-        if (groups_only && t->held[i].kind != HELD_GROUP) {
+        if (chain && (t->held[i].kind == HELD_INODE || t->held[i].kind == HELD_RENAME)) {
             if (kept != i) {
                 t->held[kept] = t->held[i];
                 t->slot->locks[kept] = t->slot->locks[i]; /* for a moment twice in the list: harmless */
@@ -287,12 +325,23 @@ static void redo_forget(struct txn *t)
     t->nredo = 0;
 }
 
+/* Called while no group is held. */
+static void await_busy_group(struct txn *t)
+{
+    uint32_t group = t->busy_group;
+
+    t->busy_group = NO_GROUP;
+    if (group != NO_GROUP && txn_lock_group(t, group) == 0)
+        txn_drop_last(t);
+}
+
 void txn_abort(struct txn *t)
 {
     txn_rollback(t->fs, t->slot);
     redo_forget(t);
     sequences_even(t);
     release(t, false);
+    await_busy_group(t);
     txn_end(t);
 }
 
@@ -308,6 +357,28 @@ void txn_retreat(struct txn *t)
     saved_forget(t);
     redo_forget(t);
     release(t, true);
+    await_busy_group(t);
+}
+
+void txn_release_others(struct txn *t, uint32_t ino)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < t->nheld; i++) {
+        struct held h = t->held[i];
+
+        if (h.kind == HELD_INODE && h.id == ino) {
+            t->held[kept] = h;
+            t->slot->locks[kept++] = region_offset(t->fs, h.word);
+            continue;
+        }
+        if (h.kind == HELD_INODE)
+            sequence_even(&t->fs->inode_rts[h.id].seq);
+        lock_release(h.word);
+    }
+    ORDER();
+    STORE(&t->slot->nlocks, kept);
+    t->nheld = kept;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */
@@ -317,8 +388,8 @@ static int take(struct txn *t, enum held_kind kind, uint32_t id, struct lockword
     uint32_t n = t->nheld;
     int r;
 
-    if (unlikely(n == SLOT_LOCKS))
-        return -EAGAIN;
+    if (unlikely(n >= SLOT_LOCKS - 1)) /* one is left for a burial */
+        return -ENOLCK;
     t->slot->locks[n] = region_offset(t->fs, w); /* the intent comes before the lock (I7) */
     ORDER();
     STORE_RELAXED(&t->slot->nlocks, n + 1);
@@ -374,26 +445,25 @@ int txn_try_inode(struct txn *t, uint32_t ino)
     return take(t, HELD_INODE, ino, &t->fs->inode_rts[ino].lock, false);
 }
 
-int txn_lock_group(struct txn *t, uint32_t group)
+uint32_t txn_groups_held(const struct txn *t)
 {
-    bool wait = true;
+    uint32_t n = 0;
 
-    for (uint32_t i = 0; i < t->nheld; i++) {
-        if (t->held[i].kind != HELD_GROUP)
-            continue;
-        if (t->held[i].id == group)
-            return 0;
-        if (t->held[i].id > group)
-            wait = false;
-    }
-    return take(t, HELD_GROUP, group, &t->fs->group_rts[group].lock, wait);
+    for (uint32_t i = 0; i < t->nheld; i++)
+        n += t->held[i].kind == HELD_GROUP;
+    return n;
 }
 
-int txn_try_group(struct txn *t, uint32_t group)
+int txn_lock_group(struct txn *t, uint32_t group)
 {
+    int r;
+
     if (txn_holds(t, HELD_GROUP, group))
         return 0;
-    return take(t, HELD_GROUP, group, &t->fs->group_rts[group].lock, false);
+    r = take(t, HELD_GROUP, group, &t->fs->group_rts[group].lock, txn_groups_held(t) == 0);
+    if (r == -EAGAIN)
+        t->busy_group = group;
+    return r;
 }
 
 void txn_drop_last(struct txn *t)

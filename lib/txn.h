@@ -16,7 +16,7 @@
 enum held_kind {
     HELD_RENAME,   /* rank 1 */
     HELD_INODE,    /* rank 2, ascending by number */
-    HELD_GROUP,    /* rank 3, ascending; out of order only by trying */
+    HELD_GROUP,    /* rank 3: the first is waited for, further ones are tried */
     HELD_RECOVERY, /* rank 4, only by trying */
 };
 
@@ -28,6 +28,8 @@ struct held {
     bool saved;   /* an inode whose scalar fields are in the undo log (inode_edit) */
 };
 
+#define NO_GROUP UINT32_MAX
+
 struct txn {
     struct shmfs *fs;
     struct slot *slot;
@@ -37,6 +39,7 @@ struct txn {
     uint32_t tail;
     uint32_t nheld;
     uint32_t nredo;
+    uint32_t busy_group; /* one that could not be had by trying, or NO_GROUP */
     bool freed;   /* I9: a transaction frees only after its last allocation */
     bool adopted; /* an undertaker at work in a dead process's slot */
     struct held held[SLOT_LOCKS];
@@ -45,7 +48,7 @@ struct txn {
 int txn_attach(struct shmfs *fs);  /* makes the slot pool usable */
 void txn_detach(struct shmfs *fs); /* gives all of our slots back; no transaction may be running */
 
-/* -EAGAIN: all slots are taken; -ENOSPC: no memory for one. */
+/* -EUSERS: all slots are taken by the living; -ENOSPC: no memory for one. */
 int txn_begin(struct shmfs *fs, struct txn *ret_t);
 
 /*
@@ -53,11 +56,17 @@ int txn_begin(struct shmfs *fs, struct txn *ret_t);
  * and lets go of all locks. Cannot fail: the commit point is one store.
  */
 void txn_commit(struct txn *t);
-/* Undoes everything since txn_begin() or the last checkpoint and lets go of all locks. */
+/*
+ * Undoes everything since txn_begin() or the last checkpoint and lets go of all locks. If a busy group
+ * was the reason, waits until that one was free for a moment: who tries again finds another state, and
+ * the dead are buried.
+ */
 void txn_abort(struct txn *t);
 void txn_checkpoint(struct txn *t);
-/* Undoes everything since the last checkpoint, lets go of the group locks only. */
+/* Undoes everything since the last checkpoint, lets go of the group locks only; waits as txn_abort(). */
 void txn_retreat(struct txn *t);
+/* After a checkpoint: lets go of all inodes but this one. */
+void txn_release_others(struct txn *t, uint32_t ino);
 
 int txn_lock_rename(struct txn *t);
 /* Inodes must be locked in ascending order of number (I3): sort first. -ESTALE: no such number. */
@@ -66,10 +75,9 @@ int txn_lock_inode(struct txn *t, uint32_t ino);
 int txn_lock_inodes(struct txn *t, uint32_t a, uint32_t b);
 /* For an inode that is unreachable: never waits, -EAGAIN. */
 int txn_try_inode(struct txn *t, uint32_t ino);
-/* Waits where the rank allows it, else tries: -EAGAIN. */
+/* Waits for the first group of a transaction, tries the further ones: -EAGAIN. -ENOLCK: too many. */
 int txn_lock_group(struct txn *t, uint32_t group);
-/* Never waits. -EAGAIN. */
-int txn_try_group(struct txn *t, uint32_t group);
+uint32_t txn_groups_held(const struct txn *t);
 /* Lets go of the lock taken last, under which nothing was changed: the one early release there is. */
 void txn_drop_last(struct txn *t);
 bool txn_holds(const struct txn *t, enum held_kind kind, uint32_t id);

@@ -130,6 +130,20 @@ static int item_find(const struct list *l, const char *name, struct item *ret)
     return r;
 }
 
+int xattr_name_check(const char *name)
+{
+    static const char *const spaces[] = { "user.", "trusted.", "security." };
+
+    for (size_t i = 0; i < ARRAY_SIZE(spaces); i++) {
+        size_t n = strlen(spaces[i]);
+        if (strncmp(name, spaces[i], n) == 0)
+            return name[n] == 0 ? -EINVAL : 0;
+    }
+    return strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_default") == 0
+               ? 0
+               : -EOPNOTSUPP;
+}
+
 ssize_t xattr_get(struct shmfs *fs, struct txn *t, uint32_t ino, const char *name, void *buf, size_t n)
 {
     AUTO_LIST struct list l = { 0 };

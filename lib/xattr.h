@@ -11,6 +11,12 @@
 #define XATTR_CAPABILITY "security.capability"
 
 /*
+ * 0 for a name in a namespace that there is: user, trusted and security with something behind the dot, and
+ * the two POSIX ACLs. -EOPNOTSUPP: no such namespace; -EINVAL: nothing behind the dot.
+ */
+int xattr_name_check(const char *name);
+
+/*
  * Gets a value; n = 0 asks for its size. Without the lock, retried as a reading; within a transaction
  * that holds the inode's lock pass it as `t`. -ENODATA, -ERANGE, -ENOMEM.
  */
