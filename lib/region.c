@@ -289,6 +289,13 @@ int region_open(const char *path, unsigned flags, struct shmfs **ret_fs, struct 
     return 0;
 }
 
+uint64_t region_file_size(const struct shmfs *fs)
+{
+    struct stat st;
+
+    return fstat(fs->fd, &st) == 0 && (uint64_t)st.st_size > fs->l.blocks ? (uint64_t)st.st_size : fs->l.blocks;
+}
+
 void region_close(struct shmfs *fs)
 {
     guard_remove(fs);

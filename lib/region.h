@@ -61,6 +61,9 @@ void region_close(struct shmfs *fs);
 int region_check(const struct superblock *sb, uint64_t file_size, struct layout *ret_layout,
                  struct shmfs_diag *ret_diag);
 
+/* Length of the file as it is now, at least that of the fixed metadata; for who checks. */
+uint64_t region_file_size(const struct shmfs *fs);
+
 /* Sets the typed pointers from base and layout. */
 void region_set_pointers(struct shmfs *fs);
 void region_geometry(const struct superblock *sb, const struct layout *l, struct shmfs_geometry *ret);
