@@ -15,21 +15,21 @@
 
 /* All times in ns. */
 enum {
-    PERIOD = 250000,       /* between looks at the client's CPU: 2 of 250 µs */
-    PERIOD_MAX = 1000000,  /* where following does not help */
-    WINDOW = 2000000,      /* in which clients are counted */
-    MANY_LAST = 20000000,  /* the others stay so long after the last window with several clients */
+    PERIOD = 250000,      /* between looks at the client's CPU: 2 of 250 µs */
+    PERIOD_MAX = 1000000, /* where following does not help */
+    WINDOW = 2000000,     /* in which clients are counted */
+    MANY_LAST = 20000000, /* the others stay so long after the last window with several clients */
 };
 
 struct place_group {
     unsigned workers;
     cpu_set_t cpus;
     _Atomic bool stopped;
-    _Atomic unsigned allowed;  /* futex: workers 0 to allowed - 1 read */
-    _Atomic bool many;         /* several clients take turns */
+    _Atomic unsigned allowed; /* futex: workers 0 to allowed - 1 read */
+    _Atomic bool many;        /* several clients take turns */
     _Atomic uint64_t many_seen;
-    _Atomic pid_t last;        /* client */
-    _Atomic unsigned turns;    /* how often that changed in this window */
+    _Atomic pid_t last;     /* client */
+    _Atomic unsigned turns; /* how often that changed in this window */
 };
 
 static uint64_t now(void)

@@ -312,8 +312,8 @@ static void serve_setxattr(struct driver *d, int fd)
         if (length < (size_t)(end - name) && in->size <= (size_t)(end - name) - length - 1) {
             int kill = in->setxattr_flags & SETXATTR_ACL_KILL_SGID ? SHMFS_XATTR_KILL_SGID : 0;
 
-            r = shmfs_node_setxattr(d->fs, (uint32_t)current.header->nodeid, name, name + length + 1, in->size,
-                                    (int)in->flags | kill);
+            r = shmfs_node_setxattr(d->fs, (uint32_t)current.header->nodeid, name, name + length + 1,
+                                    in->size, (int)in->flags | kill);
         }
     }
     reply(d, fd, r, NULL, 0);

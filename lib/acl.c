@@ -116,7 +116,8 @@ int acl_change(struct txn *t, uint32_t ino, struct inode *in, const char *name, 
 }
 
 /* Loads an ACL attribute of a locked inode; *ret_n 0 and NULL where there is none. */
-static int acl_load(struct txn *t, uint32_t ino, const char *name, void **ret_value, size_t *ret_n, struct acl *ret)
+static int acl_load(struct txn *t, uint32_t ino, const char *name, void **ret_value, size_t *ret_n,
+                    struct acl *ret)
 {
     AUTO_FREE void *buf = NULL;
     ssize_t n;

@@ -314,7 +314,8 @@ static int inode_chunk_reserve(struct shmfs *fs, uint32_t group, uint32_t chunk)
         return 0;
     r = region_reserve(fs, fs->l.inodes + first * INODE_SIZE, len * INODE_SIZE);
     if (r == 0)
-        r = region_reserve(fs, fs->l.inode_rt + first * sizeof(struct inode_rt), len * sizeof(struct inode_rt));
+        r = region_reserve(fs, fs->l.inode_rt + first * sizeof(struct inode_rt),
+                           len * sizeof(struct inode_rt));
     if (r < 0)
         return r;
     STORE_RELAXED(&g->inode_reserved, g->inode_reserved | UINT64_C(1) << chunk);

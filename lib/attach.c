@@ -78,6 +78,10 @@ static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
     if (proc_other_pid(fs) == 0)
         recover_alone(fs);
     r = proc_enroll(fs);
+    if (r == -EUSERS) {
+        recover_entries(fs);
+        r = proc_enroll(fs);
+    }
     if (r < 0)
         return r == -EUSERS ? refuse(diag, SHMFS_REASON_FULL, fs->l.nprocs) : r;
     STORE(&fs->sb->clean, 0u);
@@ -123,7 +127,8 @@ static void leave(struct shmfs *fs)
         recover_dead(fs);
     txn_detach(fs);
     proc_leave(fs);
-    if (last && proc_other_pid(fs) == 0) /* all others are dead, and nobody new comes before the lock is free */
+    if (last &&
+        proc_other_pid(fs) == 0) /* all others are dead, and nobody new comes before the lock is free */
         recover_alone(fs);
     if (last && !fs->broken && recover_nobody_left(fs))
         STORE(&fs->sb->clean, 1u);
@@ -177,7 +182,9 @@ int shmfs_region_tend(struct shmfs *fs)
 {
     int r = recover_dead(fs);
 
-    return r < 0 && r != -EBUSY ? r : alloc_trim(fs);
+    if (r == 0 || r == -EBUSY)
+        r = alloc_trim(fs);
+    return LOAD_RELAXED(&fs->broken) ? -EIO : r;
 }
 
 void shmfs_region_geometry(struct shmfs *fs, struct shmfs_geometry *ret)

@@ -61,12 +61,15 @@ static int apply(struct txn *t, uint32_t ino, struct inode *in, const struct shm
     return r;
 }
 
-int attr_set(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set, struct shmfs_attr *ret)
+int attr_set(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set,
+             struct shmfs_attr *ret)
 {
     /* One todo record a transaction: a new size may leave one, and so may a new mode with an ACL. */
     if ((set & SHMFS_SET_SIZE) != 0 && (set & SHMFS_SET_MODE) != 0) {
         int r = attr_set(fs, ino, attr, set & ~(unsigned)SHMFS_SET_SIZE, ret);
-        return r < 0 ? r : attr_set(fs, ino, attr, SHMFS_SET_SIZE | (set & (SHMFS_SET_MTIME | SHMFS_SET_CTIME)), ret);
+        return r < 0 ? r
+                     : attr_set(fs, ino, attr, SHMFS_SET_SIZE | (set & (SHMFS_SET_MTIME | SHMFS_SET_CTIME)),
+                                ret);
     }
     for (;;) {
         struct shmfs_attr a;

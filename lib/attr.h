@@ -6,6 +6,7 @@
 #include "inode.h"
 
 /* As shmfs_node_setattr(). */
-int attr_set(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set, struct shmfs_attr *ret);
+int attr_set(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set,
+             struct shmfs_attr *ret);
 
 #endif

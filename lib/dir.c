@@ -35,7 +35,8 @@ struct place {
 };
 
 /* The bucket of a key. -ENOENT: the directory has none. */
-static int place_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, uint64_t key, struct place *ret)
+static int place_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, uint64_t key,
+                      struct place *ret)
 {
     struct map_at at;
     int r = map_find(fs, dino, in, key, &at);

@@ -101,7 +101,9 @@ static int path_find(struct shmfs *fs, uint32_t ino, struct inode *in, uint64_t 
         struct node *node = (struct node *)map_node(fs, ino, blk, level - 1);
         if (node == NULL)
             return -EUCLEAN;
-        lv = (struct level){ .entries = node->entries, .count = &node->count, .max = NODE_ENTRIES, .blk = blk };
+        lv = (struct level){
+            .entries = node->entries, .count = &node->count, .max = NODE_ENTRIES, .blk = blk
+        };
         lv.n = LOAD_RELAXED(&node->count);
         if (lv.n == 0 || lv.n > NODE_ENTRIES)
             return -EUCLEAN;

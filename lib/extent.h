@@ -24,7 +24,8 @@ struct map_at {
 int map_find(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t key, struct map_at *ret);
 
 /* The block that position `pos` of a file maps to, and how many follow on; false: a hole of that length. */
-static inline bool map_at_block(const struct map_at *at, uint64_t pos, struct blkref *ret_blk, uint64_t *ret_len)
+static inline bool map_at_block(const struct map_at *at, uint64_t pos, struct blkref *ret_blk,
+                                uint64_t *ret_len)
 {
     if (at->found && pos - at->ext.pos < at->ext.len) {
         ret_blk->n = at->ext.blk.n + (uint32_t)(pos - at->ext.pos);

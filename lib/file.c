@@ -109,11 +109,12 @@ struct writer {
     const uint8_t *src; /* what is left of the data */
     size_t n;
     uint64_t start, off; /* where it began and where it goes on */
-    bool staged;  /* src lies in the slot's stage: all or nothing */
+    bool staged;         /* src lies in the slot's stage: all or nothing */
 };
 
 /* A goal that keeps a file contiguous, and room to grow for one that has grown. */
-static struct alloc_want want_for(const struct inode *in, const struct map_at *at, uint64_t pos, uint64_t blocks)
+static struct alloc_want want_for(const struct inode *in, const struct map_at *at, uint64_t pos,
+                                  uint64_t blocks)
 {
     struct alloc_want want = { .len = (uint32_t)MIN(blocks, (uint64_t)GROUP_BLOCKS_MAX) };
 
@@ -181,7 +182,8 @@ static ssize_t write_piece(struct writer *w)
     if (r < 0)
         return r;
     bool mapped = map_at_block(&at, pos, &blk, &len);
-    ssize_t bytes = mapped ? write_mapped(w, blk, MIN(len, (uint64_t)UINT32_MAX)) : write_hole(w, &at, pos, len);
+    ssize_t bytes =
+        mapped ? write_mapped(w, blk, MIN(len, (uint64_t)UINT32_MAX)) : write_hole(w, &at, pos, len);
     if (bytes == 0)
         return -EUCLEAN;
     if (bytes > 0) {
@@ -218,8 +220,8 @@ static void writer_done(struct writer *w, unsigned flags)
 }
 
 /* Up to SLOT_STAGE bytes: one transaction. */
-static ssize_t write_small(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
-                           uint64_t *ret_start)
+static ssize_t write_small(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off,
+                           unsigned flags, uint64_t *ret_start)
 {
     struct txn t;
     struct writer w = { .t = &t, .n = n, .staged = true };
@@ -244,8 +246,8 @@ static ssize_t write_small(struct shmfs *fs, uint32_t ino, const void *buf, size
 }
 
 /* More: a chain of transactions, one for each run, under one hold of the lock. */
-static ssize_t write_large(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
-                           uint64_t *ret_start)
+static ssize_t write_large(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off,
+                           unsigned flags, uint64_t *ret_start)
 {
     struct txn t;
     struct writer w = { .t = &t, .n = n, .src = buf };
@@ -293,7 +295,8 @@ ssize_t file_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, of
     else
         while ((r = write_small(fs, ino, buf, n, off, flags, &start)) == -EAGAIN)
             sched_yield();
-    if (r == -ENOSPC && n <= SLOT_STAGE) /* not as a whole: then as much as there is room for, as tmpfs does */
+    if (r == -ENOSPC &&
+        n <= SLOT_STAGE) /* not as a whole: then as much as there is room for, as tmpfs does */
         r = write_large(fs, ino, buf, n, off, flags, &start);
     if (r >= 0 && ret_off != NULL)
         *ret_off = (off_t)start;

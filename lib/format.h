@@ -147,10 +147,10 @@ struct runtime_id {
 };
 
 struct runtime {
-    struct runtime_id id; /* attach lock */
-    uint64_t next_inc;    /* attach lock: incarnation for the next process */
+    struct runtime_id id;  /* attach lock */
+    uint64_t next_inc;     /* attach lock: incarnation for the next process */
     struct procref driver; /* attach lock: the mounted driver, if any */
-    uint64_t mount_epoch; /* attach lock: lookup counts of other epochs are void */
+    uint64_t mount_epoch;  /* attach lock: lookup counts of other epochs are void */
     uint8_t pad[128 - 80];
     /* ---- cache line: locks without an inode ---- */
     struct lockword rename_lock; /* ancestry of directories */
@@ -183,15 +183,15 @@ static_assert(sizeof(struct proc_entry) == 128, "proc_entry");
  *   bits 0..23 tail (bytes of undo log in use) | bits 24..31 enum slot_state | bits 32..63 generation
  */
 enum slot_state {
-    SLOT_IDLE = 0, /* nothing to undo; `todo` may still ask for work */
+    SLOT_IDLE = 0,    /* nothing to undo; `todo` may still ask for work */
     SLOT_REDO_ON = 1, /* committed; the staged data is being copied home */
 };
 
 /* Work that outlives a transaction and that the undertaker finishes. */
 enum todo_op {
     TODO_NONE = 0,
-    TODO_REAP = 1, /* free the inode and all it holds */
-    TODO_TRIM = 2, /* free the blocks of map positions [from, to) */
+    TODO_REAP = 1,  /* free the inode and all it holds */
+    TODO_TRIM = 2,  /* free the blocks of map positions [from, to) */
     TODO_CHAIN = 3, /* free the chain of xattr blocks that starts at block `from` */
 };
 
@@ -209,12 +209,12 @@ struct redo {
 };
 
 struct slot {
-    uint64_t word;         /* see enum slot_state */
-    uint64_t inc;          /* incarnation: raised each time that the slot changes hands */
-    struct procref owner;  /* 0: free; taken and given up by compare-and-swap */
+    uint64_t word;            /* see enum slot_state */
+    uint64_t inc;             /* incarnation: raised each time that the slot changes hands */
+    struct procref owner;     /* 0: free; taken and given up by compare-and-swap */
     struct lockword recovery; /* held by the undertaker of a dead owner (I4) */
-    struct todo todo;      /* changed only under the undo log */
-    uint32_t nlocks;       /* intents: a lock's offset is here before it is taken (I7) */
+    struct todo todo;         /* changed only under the undo log */
+    uint32_t nlocks;          /* intents: a lock's offset is here before it is taken (I7) */
     uint32_t nredo;
     uint8_t pad[192 - 64];
     struct offref locks[SLOT_LOCKS];
@@ -288,7 +288,7 @@ enum inode_flags {
 };
 
 struct inode {
-    uint32_t mode; /* 0: free */
+    uint32_t mode;       /* 0: free */
     uint32_t generation; /* raised when the inode is freed */
     uint32_t nlink;
     uint32_t flags;
@@ -301,8 +301,8 @@ struct inode {
     struct inoref parent; /* of a directory; the root is its own */
     struct blkref xattr;  /* first of a chain, or none */
     struct stamp atime, mtime, ctime, btime;
-    uint32_t map_level; /* 0: `root` holds extents; else nodes of level map_level - 1 */
-    uint32_t map_count; /* entries of `root` in use */
+    uint32_t map_level;    /* 0: `root` holds extents; else nodes of level map_level - 1 */
+    uint32_t map_count;    /* entries of `root` in use */
     uint32_t xattr_blocks; /* length of the chain at `xattr` */
     uint32_t pad;
     union {
@@ -344,15 +344,15 @@ enum {
 struct dslot {
     uint64_t key;
     struct inoref ino;
-    uint16_t off;  /* of the dname, from the start of the bucket */
-    uint8_t len;   /* of the name in bytes */
-    uint8_t type;  /* DT_* */
+    uint16_t off; /* of the dname, from the start of the bucket */
+    uint8_t len;  /* of the name in bytes */
+    uint8_t type; /* DT_* */
 };
 static_assert(sizeof(struct dslot) == 16, "dslot");
 
 struct dname {
     uint8_t generation[4]; /* of the inode (A13); names are packed without alignment */
-    char name[];         /* dslot.len bytes, no NUL */
+    char name[];           /* dslot.len bytes, no NUL */
 };
 
 struct bucket {

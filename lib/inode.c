@@ -94,7 +94,8 @@ int inode_is_valid(const struct inode *in)
     default:
         return -EUCLEAN;
     }
-    return (int64_t)in->size < 0 || in->map_level > MAP_LEVELS_MAX || in->map_count > INODE_EXTENTS ? -EUCLEAN : 0;
+    return (int64_t)in->size < 0 || in->map_level > MAP_LEVELS_MAX || in->map_count > INODE_EXTENTS ? -EUCLEAN
+                                                                                                    : 0;
 }
 
 static struct timespec to_timespec(struct stamp s)

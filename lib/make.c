@@ -17,7 +17,8 @@ static int refuse(struct shmfs_diag *diag, enum shmfs_reason reason, uint64_t a,
     return err;
 }
 
-static int plan(const struct shmfs_make *make, struct layout *ret_l, uint64_t *ret_blocks, struct shmfs_diag *diag)
+static int plan(const struct shmfs_make *make, struct layout *ret_l, uint64_t *ret_blocks,
+                struct shmfs_diag *diag)
 {
     uint64_t max = make->max_size != 0 ? make->max_size : MIN(make->size * 4, LAYOUT_SIZE_MAX);
     uint64_t inodes = make->inodes != 0 ? make->inodes : MAX(max / 16384, UINT64_C(1024));

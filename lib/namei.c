@@ -83,7 +83,8 @@ static int make_inode(struct txn *t, uint32_t dino, const struct namei_new *new,
     in->rdev = new->rdev;
     if (S_ISDIR(mode))
         in->parent.n = dino;
-    r = S_ISLNK(mode) ? symlink_set(t, ino, in, new->target) : acl_inherit(t, dino, ino, in, new->maker->umask);
+    r = S_ISLNK(mode) ? symlink_set(t, ino, in, new->target)
+                      : acl_inherit(t, dino, ino, in, new->maker->umask);
     if (r < 0)
         return r;
     if (new->ref)
@@ -231,7 +232,8 @@ static int link_inode(struct txn *t, uint32_t ino, uint32_t parent, const struct
     return 0;
 }
 
-int namei_link(struct shmfs *fs, uint32_t ino, uint32_t parent, const char *s, bool ref, struct shmfs_attr *ret)
+int namei_link(struct shmfs *fs, uint32_t ino, uint32_t parent, const char *s, bool ref,
+               struct shmfs_attr *ret)
 {
     struct dir_name name;
     struct shmfs_attr attr;
@@ -282,8 +284,8 @@ static int removable(const struct inode *target, bool dir)
 }
 
 /* -EAGAIN also where the name is not what it was when it was looked up without a lock. */
-static int remove_entry(struct txn *t, uint32_t parent, const struct dir_name *name, const struct dir_entry *seen,
-                        bool isdir)
+static int remove_entry(struct txn *t, uint32_t parent, const struct dir_name *name,
+                        const struct dir_entry *seen, bool isdir)
 {
     struct inode *dir = inode_at(t->fs, parent), *target;
     struct dir_entry e;

@@ -14,6 +14,11 @@
  * said here when the region file was shortened under us.
  */
 
+static ssize_t leave(struct shmfs *fs, ssize_t r)
+{
+    return unlikely(LOAD_RELAXED(&fs->broken)) ? -EIO : r;
+}
+
 static int enter(struct shmfs *fs, uint32_t ino)
 {
     uint32_t group = ino / fs->l.group_inodes, bit = ino % fs->l.group_inodes;
@@ -22,20 +27,15 @@ static int enter(struct shmfs *fs, uint32_t ino)
         return -EIO;
     if (!region_inode_ok(fs, ino) || (!fs->readonly && !fs->private_ &&
                                       (fs->group_rts[group].inode_reserved >> (bit / INODE_CHUNK) & 1) == 0))
-        return -ESTALE; /* a number that was never given out has no memory behind it */
+        return (int)leave(fs, -ESTALE); /* a number that was never given out has no memory behind it */
     return 0;
 }
 
-static ssize_t leave(struct shmfs *fs, ssize_t r)
-{
-    return unlikely(LOAD_RELAXED(&fs->broken)) ? -EIO : r;
-}
-
-#define ENTER(fs, ino)                    \
-    do {                                  \
+#define ENTER(fs, ino) \
+    do { \
         int enter_r = enter((fs), (ino)); \
-        if (unlikely(enter_r < 0))        \
-            return enter_r;               \
+        if (unlikely(enter_r < 0)) \
+            return enter_r; \
     } while (0)
 #define LEAVE(fs, r) return (int)leave((fs), (r))
 
@@ -79,7 +79,8 @@ static int ref_inode(struct shmfs *fs, uint32_t ino, uint32_t generation, struct
 }
 
 /* An entry and the inode behind it are two looks: between them it may be replaced, hence the loop. */
-static int lookup(struct shmfs *fs, uint32_t parent, const struct dir_name *name, bool ref, struct shmfs_attr *ret)
+static int lookup(struct shmfs *fs, uint32_t parent, const struct dir_name *name, bool ref,
+                  struct shmfs_attr *ret)
 {
     for (int tries = 0; tries < 1000; tries++) {
         struct shmfs_attr attr;
@@ -234,7 +235,7 @@ ssize_t shmfs_node_readlink(struct shmfs *fs, uint32_t ino, char *ret, size_t n)
     do {
         r = reading_begin(&rd);
         if (r < 0)
-            return r;
+            return leave(fs, r);
         r = inode_is_valid(inode_at(fs, ino));
         if (r == 0)
             r = link_target(fs, ino, inode_at(fs, ino), ret, n);
@@ -307,8 +308,8 @@ int shmfs_node_rmdir(struct shmfs *fs, uint32_t parent, const char *name)
     LEAVE(fs, namei_remove(fs, parent, name, true));
 }
 
-int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint32_t newparent, const char *newname,
-                      unsigned flags, const struct shmfs_maker *maker)
+int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint32_t newparent,
+                      const char *newname, unsigned flags, const struct shmfs_maker *maker)
 {
     ENTER(fs, parent);
     ENTER(fs, newparent);
@@ -338,7 +339,6 @@ ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off
         file_read_time(fs, ino);
     return leave(fs, r);
 }
-
 
 ssize_t shmfs_node_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
                          off_t *ret_off)
@@ -398,7 +398,8 @@ static int xattr_apply(struct txn *t, uint32_t ino, const char *name, const void
     return r;
 }
 
-static int xattr_transact(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n, int flags)
+static int xattr_transact(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n,
+                          int flags)
 {
     for (;;) {
         struct txn t;
@@ -421,7 +422,8 @@ static int xattr_transact(struct shmfs *fs, uint32_t ino, const char *name, cons
     }
 }
 
-int shmfs_node_setxattr(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n, int flags)
+int shmfs_node_setxattr(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n,
+                        int flags)
 {
     ENTER(fs, ino);
     LEAVE(fs, xattr_transact(fs, ino, name, value != NULL ? value : "", n, flags));

@@ -27,12 +27,12 @@ struct shmfs;
 /* ---- what went wrong with a region, in a form that can be said --------------------------------- */
 
 enum shmfs_reason {
-    SHMFS_REASON_NONE = 0,  /* errno says it all */
+    SHMFS_REASON_NONE = 0, /* errno says it all */
     SHMFS_REASON_NOT_REGION,
     SHMFS_REASON_BYTE_ORDER,
-    SHMFS_REASON_VERSION,   /* a: the region's, b: ours */
-    SHMFS_REASON_FEATURE,   /* a: unknown incompat bits, b: unknown ro_compat bits */
-    SHMFS_REASON_LAYOUT,    /* same version, other layout: another build */
+    SHMFS_REASON_VERSION, /* a: the region's, b: ours */
+    SHMFS_REASON_FEATURE, /* a: unknown incompat bits, b: unknown ro_compat bits */
+    SHMFS_REASON_LAYOUT,  /* same version, other layout: another build */
     SHMFS_REASON_CHECKSUM,
     SHMFS_REASON_GEOMETRY,
     SHMFS_REASON_TRUNCATED, /* a: bytes there are, b: bytes there should be */
@@ -68,8 +68,8 @@ struct shmfs_make {
     mode_t mode;       /* of the region file, e.g. 0600; not masked by the umask */
     uid_t root_uid;    /* owner and mode of the root directory */
     gid_t root_gid;
-    mode_t root_mode;  /* e.g. 0755; 01777 for a shared one */
-    bool force;        /* replace a region that is there and that nobody has attached */
+    mode_t root_mode; /* e.g. 0755; 01777 for a shared one */
+    bool force;       /* replace a region that is there and that nobody has attached */
 };
 
 struct shmfs_geometry {
@@ -95,8 +95,8 @@ int shmfs_region_make(const char *path, const struct shmfs_make *make, struct sh
 
 enum shmfs_attach_flags {
     SHMFS_ATTACH_RDONLY = 1,
-    SHMFS_ATTACH_DRIVER = 2,  /* be the mounted driver; -EBUSY, REASON_MOUNTED if a living one is there */
-    SHMFS_ATTACH_PRIVATE = 4, /* copy-on-write: see and repair freely, the file never changes (fsck -n);
+    SHMFS_ATTACH_DRIVER = 2,   /* be the mounted driver; -EBUSY, REASON_MOUNTED if a living one is there */
+    SHMFS_ATTACH_PRIVATE = 4,  /* copy-on-write: see and repair freely, the file never changes (fsck -n);
                                  -EBUSY, REASON_IN_USE if a living process is attached */
     SHMFS_ATTACH_NOATIME = 16, /* reading leaves atime alone */
     SHMFS_ATTACH_TRUSTED = 8, /* refuse (-EPERM) a file not owned by the caller or writable by others (A20) */
@@ -135,7 +135,8 @@ struct shmfs_maker {
  * that they return, together with the operation; shmfs_node_forget() gives lookups back. An inode
  * without names lives until its lookups, opens and pins are gone.
  */
-int shmfs_node_lookup(struct shmfs *fs, uint32_t parent, const char *name, bool ref, struct shmfs_attr *ret_attr);
+int shmfs_node_lookup(struct shmfs *fs, uint32_t parent, const char *name, bool ref,
+                      struct shmfs_attr *ret_attr);
 int shmfs_node_forget(struct shmfs *fs, uint32_t ino, uint64_t nlookup);
 int shmfs_node_getattr(struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret_attr);
 
@@ -220,7 +221,8 @@ int shmfs_node_fsync(struct shmfs *fs, uint32_t ino);
 /* Besides the flags of setxattr(2): the ACL is set by somebody outside the file's group. */
 #define SHMFS_XATTR_KILL_SGID 0x10000
 /* flags of setxattr(2). -ENODATA, -EEXIST, -ERANGE, -E2BIG, -ENOSPC. n = 0 asks for the size. */
-int shmfs_node_setxattr(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n, int flags);
+int shmfs_node_setxattr(struct shmfs *fs, uint32_t ino, const char *name, const void *value, size_t n,
+                        int flags);
 ssize_t shmfs_node_getxattr(struct shmfs *fs, uint32_t ino, const char *name, void *ret, size_t n);
 ssize_t shmfs_node_listxattr(struct shmfs *fs, uint32_t ino, char *ret, size_t n);
 int shmfs_node_removexattr(struct shmfs *fs, uint32_t ino, const char *name);

@@ -19,7 +19,9 @@ static off_t life_byte(const struct shmfs *fs, uint32_t index)
  */
 static int life_begin(struct shmfs *fs, uint32_t index)
 {
-    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1 };
+    struct flock fl = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1
+    };
     char path[32];
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fs->fd);
@@ -47,7 +49,9 @@ static void life_end(struct shmfs *fs)
 static bool life_locked(struct shmfs *fs, uint32_t index)
 {
     /* Asked as a reader: monitors that hold read locks cannot feign life. */
-    struct flock fl = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1 };
+    struct flock fl = {
+        .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1
+    };
 
     return fcntl(fs->fd, F_OFD_GETLK, &fl) != 0 || fl.l_type != F_UNLCK;
 }
@@ -75,8 +79,9 @@ static uint64_t running_since(uint32_t pid)
         return 0;
     buf[n] = 0;
     char *p = strrchr(buf, ')'); /* the name may hold anything */
-    if (p == NULL || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                            &state, &start) != 2)
+    if (p == NULL ||
+        sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               &state, &start) != 2)
         return 0;
     return state == 'Z' || state == 'X' ? 0 : start;
 }

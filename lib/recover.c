@@ -149,6 +149,28 @@ int recover_dead(struct shmfs *fs)
     return r;
 }
 
+static bool owns_a_slot(const struct shmfs *fs, struct procref ref)
+{
+    for (uint32_t i = 0; i < fs->l.nslots; i++) {
+        if (LOAD(&fs->slots[i].owner.v) == ref.v)
+            return true;
+    }
+    return false;
+}
+
+void recover_entries(struct shmfs *fs)
+{
+    struct proc_entry e;
+    struct procref ref;
+
+    for (uint32_t i = 0; i < fs->l.nprocs; i++) {
+        if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref) && !owns_a_slot(fs, ref)) {
+            uint64_t inc = proc_inc(ref);
+            CAS(&fs->procs[i].inc, &inc, UINT64_C(0));
+        }
+    }
+}
+
 bool recover_nobody_left(const struct shmfs *fs)
 {
     for (uint32_t i = 0; i < fs->l.nslots; i++) {

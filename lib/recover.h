@@ -23,6 +23,8 @@ void recover_alone(struct shmfs *fs);
 
 /* Buries all dead processes and frees their entries. -EBUSY: another undertaker was at one of them. */
 int recover_dead(struct shmfs *fs);
+/* Frees the entries of the dead who left no slot; needs neither a slot nor an entry of one's own. */
+void recover_entries(struct shmfs *fs);
 /* No slot and no entry is taken. */
 bool recover_nobody_left(const struct shmfs *fs);
 

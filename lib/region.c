@@ -45,7 +45,8 @@ static bool guard_is_hole(struct shmfs *fs, uintptr_t page)
     struct stat st;
     uint64_t off = page - (uintptr_t)fs->base;
 
-    if (region_reading == 0 || fs->private_ || fstat(fs->fd, &st) < 0 || off + BLOCK_SIZE > (uint64_t)st.st_size)
+    if (region_reading == 0 || fs->private_ || fstat(fs->fd, &st) < 0 ||
+        off + BLOCK_SIZE > (uint64_t)st.st_size)
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++) {
         uint64_t none = 0;
@@ -63,7 +64,8 @@ void region_mend(struct shmfs *fs)
         if (page == 0)
             continue;
         if (mmap((void *)(uintptr_t)page, BLOCK_SIZE, fs->readonly ? PROT_READ : PROT_READ | PROT_WRITE,
-                 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fs->fd, (off_t)(page - (uintptr_t)fs->base)) == MAP_FAILED)
+                 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fs->fd,
+                 (off_t)(page - (uintptr_t)fs->base)) == MAP_FAILED)
             STORE(&fs->broken, 1);
         else
             madvise((void *)(uintptr_t)page, BLOCK_SIZE, MADV_DONTFORK);
@@ -165,7 +167,8 @@ int region_check(const struct superblock *sb, uint64_t file_size, struct layout 
         return refuse(diag, SHMFS_REASON_FEATURE, sb->incompat & ~FORMAT_INCOMPAT_KNOWN, 0, -EUCLEAN);
     if (sb->layout_hash != layout_hash())
         return refuse(diag, SHMFS_REASON_LAYOUT, 0, 0, -EUCLEAN);
-    if (sb->block_size != BLOCK_SIZE || layout_compute(&l) < 0 || sb->nblocks < 2 || sb->nblocks > l.max_blocks)
+    if (sb->block_size != BLOCK_SIZE || layout_compute(&l) < 0 || sb->nblocks < 2 ||
+        sb->nblocks > l.max_blocks)
         return refuse(diag, SHMFS_REASON_GEOMETRY, 0, 0, -EUCLEAN);
 
     uint64_t want = l.blocks + sb->nblocks * BLOCK_SIZE;
@@ -293,7 +296,8 @@ uint64_t region_file_size(const struct shmfs *fs)
 {
     struct stat st;
 
-    return fstat(fs->fd, &st) == 0 && (uint64_t)st.st_size > fs->l.blocks ? (uint64_t)st.st_size : fs->l.blocks;
+    return fstat(fs->fd, &st) == 0 && (uint64_t)st.st_size > fs->l.blocks ? (uint64_t)st.st_size
+                                                                          : fs->l.blocks;
 }
 
 void region_close(struct shmfs *fs)

@@ -17,9 +17,9 @@ struct shmfs {
     uint8_t *base;
     uint64_t map_len; /* of the mapping: up to the end for max_blocks */
     int fd;
-    bool readonly;   /* mapped PROT_READ */
-    bool private_;   /* copy-on-write; the file is never changed */
-    int broken;      /* set by the SIGBUS handler: the file was shortened under us */
+    bool readonly;     /* mapped PROT_READ */
+    bool private_;     /* copy-on-write; the file is never changed */
+    int broken;        /* set by the SIGBUS handler: the file was shortened under us */
     uint64_t holes[8]; /* pages that it replaced for a reader, to be mapped back */
     struct layout l;
     uint64_t id; /* of this attach, unique in the process */
@@ -43,7 +43,7 @@ struct shmfs {
     uint64_t pid_ns;
     void *life; /* the mapping that keeps our life lock (proc.c) */
 
-    pthread_mutex_t lock;   /* of the fields below */
+    pthread_mutex_t lock;    /* of the fields below */
     uint32_t free_slots[64]; /* slots of ours that no thread uses now */
     uint32_t nfree_slots;
 

@@ -40,8 +40,8 @@ struct txn {
     uint32_t nheld;
     uint32_t nredo;
     uint32_t busy_group; /* one that could not be had by trying, or NO_GROUP */
-    bool freed;   /* I9: a transaction frees only after its last allocation */
-    bool adopted; /* an undertaker at work in a dead process's slot */
+    bool freed;          /* I9: a transaction frees only after its last allocation */
+    bool adopted;        /* an undertaker at work in a dead process's slot */
     struct held held[SLOT_LOCKS];
 };
 
@@ -93,10 +93,10 @@ static inline uint32_t txn_room(const struct txn *t)
     return SLOT_LOG - t->tail;
 }
 
-#define TXN_SET(t, p, v)                  \
-    do {                                  \
+#define TXN_SET(t, p, v) \
+    do { \
         txn_save((t), (p), sizeof(*(p))); \
-        *(p) = (v);                       \
+        *(p) = (v); \
     } while (0)
 
 /*

@@ -203,7 +203,9 @@ static int chain_write(struct txn *t, uint32_t ino, const struct list *l, struct
         if (r < 0)
             return r;
         struct xattr_block *xb = region_known_block(t->fs, blk);
-        *xb = (struct xattr_block){ .magic = XATTR_MAGIC, .owner = { ino }, .next = next,
+        *xb = (struct xattr_block){ .magic = XATTR_MAGIC,
+                                    .owner = { ino },
+                                    .next = next,
                                     .len = (uint32_t)MIN(l->len - from, (size_t)DATA_MAX) };
         memcpy(xb->data, l->data + from, xb->len);
         next = blk;
@@ -211,6 +213,50 @@ static int chain_write(struct txn *t, uint32_t ino, const struct list *l, struct
     *ret_first = next;
     *ret_blocks = n;
     return 0;
+}
+
+enum { REWRITE_MAX = 24 }; /* blocks whose old bytes fit the undo log */
+
+static bool chain_has_room(const struct inode *in, const struct list *l)
+{
+    uint32_t n = (uint32_t)div_up(l->len, DATA_MAX);
+
+    return n > 0 && n <= in->xattr_blocks && n <= REWRITE_MAX;
+}
+
+/* Puts the list into the chain that is there: so removing needs no memory. */
+static int chain_rewrite(struct txn *t, uint32_t ino, struct inode *in, const struct list *l)
+{
+    uint32_t n = (uint32_t)div_up(l->len, DATA_MAX);
+    struct blkref blk = in->xattr, rest = { 0 };
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct xattr_block *xb = region_block(t->fs, blk);
+        size_t from = (size_t)i * DATA_MAX;
+
+        if (xb == NULL || xb->magic != XATTR_MAGIC || xb->owner.n != ino)
+            return -EUCLEAN;
+        txn_save(t, xb, sizeof(*xb));
+        xb->len = (uint32_t)MIN(l->len - from, (size_t)DATA_MAX);
+        memcpy(xb->data, l->data + from, xb->len);
+        blk = xb->next;
+        if (i == n - 1) {
+            rest = xb->next;
+            xb->next.n = 0;
+        }
+    }
+    in->blocks = in->blocks - in->xattr_blocks + n;
+    in->xattr_blocks = n;
+    if (rest.n != 0)
+        txn_todo(t, TODO_CHAIN, ino, rest.n, 0);
+    return 0;
+}
+
+/* A file with capabilities is marked, so that a write need not look for them. */
+static void note_capability(struct inode *in, const char *name, bool set)
+{
+    if (strcmp(name, XATTR_CAPABILITY) == 0)
+        in->flags = set ? in->flags | INODE_CAPABLE : in->flags & ~(uint32_t)INODE_CAPABLE;
 }
 
 static int list_edit(struct list *l, const char *name, const void *value, size_t n, int flags)
@@ -258,13 +304,15 @@ int xattr_change(struct txn *t, uint32_t ino, struct inode *in, const char *name
     r = list_load_locked(t->fs, ino, &l);
     if (r == 0)
         r = list_edit(&l, name, value, n, flags);
-    if (r == 0)
-        r = chain_write(t, ino, &l, &first, &blocks);
+    if (r < 0)
+        return r;
+    note_capability(in, name, value != NULL);
+    if (chain_has_room(in, &l))
+        return chain_rewrite(t, ino, in, &l);
+    r = chain_write(t, ino, &l, &first, &blocks);
     if (r < 0)
         return r;
     in->blocks = in->blocks - in->xattr_blocks + blocks;
-    if (strcmp(name, XATTR_CAPABILITY) == 0)
-        in->flags = value != NULL ? in->flags | INODE_CAPABLE : in->flags & ~(uint32_t)INODE_CAPABLE;
     in->xattr = first;
     in->xattr_blocks = blocks;
     if (old.n != 0)

@@ -4,7 +4,8 @@
 
 /*
  * Extended attributes. The list of a file is small and changes rarely: it is read whole, and a change
- * writes a new chain of blocks and swaps the reference, so that any size is all or nothing.
+ * writes it whole, into the chain of blocks that is there if it fits, else into a new one to which the
+ * reference is swapped; so any size is all or nothing.
  */
 #include "inode.h"
 
