@@ -231,6 +231,18 @@ static uint32_t home_group(const struct txn *t)
     return t->index % region_ngroups(t->fs);
 }
 
+/* Nothing is free. But what others took is not settled while they hold the group: they may die of it. */
+static int full_or_busy(struct txn *t, uint32_t ngroups)
+{
+    for (uint32_t group = 0; group < ngroups; group++) {
+        if (LOAD(&t->fs->group_rts[group].lock.v) != 0 && !txn_holds(t, HELD_GROUP, group)) {
+            t->busy_group = group;
+            return -EAGAIN;
+        }
+    }
+    return -ENOSPC;
+}
+
 int alloc_blocks(struct txn *t, const struct alloc_want *w, struct blkref *ret_blk, uint32_t *ret_len)
 {
     struct shmfs *fs = t->fs;
@@ -258,7 +270,7 @@ int alloc_blocks(struct txn *t, const struct alloc_want *w, struct blkref *ret_b
         if (!any)
             break;
     }
-    return -ENOSPC;
+    return full_or_busy(t, ngroups);
 }
 
 int alloc_block(struct txn *t, struct blkref near, struct blkref *ret_blk)
@@ -394,7 +406,7 @@ int alloc_inode(struct txn *t, uint32_t near, uint32_t *ret_ino)
             return r;
         busy |= r == -EAGAIN;
     }
-    return busy ? -EAGAIN : -ENOSPC;
+    return busy ? -EAGAIN : full_or_busy(t, ngroups);
 }
 
 int alloc_inode_free(struct txn *t, uint32_t ino)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "attr.h"
 
-#include <sched.h>
-
 #include "acl.h"
 #include "file.h"
 
@@ -64,12 +62,14 @@ static int apply(struct txn *t, uint32_t ino, struct inode *in, const struct shm
 int attr_set(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set,
              struct shmfs_attr *ret)
 {
-    /* One todo record a transaction: a new size may leave one, and so may a new mode with an ACL. */
-    if ((set & SHMFS_SET_SIZE) != 0 && (set & SHMFS_SET_MODE) != 0) {
-        int r = attr_set(fs, ino, attr, set & ~(unsigned)SHMFS_SET_SIZE, ret);
-        return r < 0 ? r
-                     : attr_set(fs, ino, attr, SHMFS_SET_SIZE | (set & (SHMFS_SET_MTIME | SHMFS_SET_CTIME)),
-                                ret);
+    /*
+     * One todo record a transaction: a new size may leave one, and so may a new mode, but only with an ACL
+     * in so long a list of attributes that it cannot be changed in place.
+     */
+    if ((set & SHMFS_SET_SIZE) != 0 && (set & SHMFS_SET_MODE) != 0 && region_inode_ok(fs, ino) &&
+        LOAD_RELAXED(&inode_at(fs, ino)->xattr_blocks) > XATTR_REWRITE_MAX) {
+        int r = attr_set(fs, ino, attr, SHMFS_SET_SIZE, ret);
+        return r < 0 ? r : attr_set(fs, ino, attr, set & ~(unsigned)SHMFS_SET_SIZE, ret);
     }
     for (;;) {
         struct shmfs_attr a;
@@ -89,9 +89,8 @@ int attr_set(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsi
             *ret = a;
             return 0;
         }
-        txn_abort(&t);
+        r = txn_abort_for(&t, r);
         if (r != -EAGAIN)
             return r;
-        sched_yield();
     }
 }

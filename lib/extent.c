@@ -269,6 +269,25 @@ int map_split(struct txn *t, uint32_t ino, struct inode *in, uint64_t pos)
     return entry_insert(t, ino, in, &p, tail);
 }
 
+/* The root has one child, whose entries fit into it: they move there, and the child is freed. */
+static int root_shrink(struct txn *t, struct inode *in, struct path *p)
+{
+    struct level *root = &p->level[p->top], *child = &p->level[p->top - 1];
+    int r;
+
+    if (root->n != 1 || child->n > INODE_EXTENTS)
+        return 0;
+    r = alloc_free(t, child->blk, 1); /* nobody else can have it before we commit */
+    if (r < 0)
+        return r;
+    in->blocks--;
+    txn_save(t, in->root, sizeof(in->root));
+    memcpy(in->root, child->entries, child->n * sizeof(struct extent));
+    TXN_SET(t, &in->map_count, child->n);
+    TXN_SET(t, &in->map_level, p->top - 1);
+    return 0;
+}
+
 /* Takes an entry out; a node that becomes empty is freed, and its entry above goes too. */
 static int entry_remove(struct txn *t, struct inode *in, struct path *p, uint32_t at)
 {
@@ -289,11 +308,12 @@ static int entry_remove(struct txn *t, struct inode *in, struct path *p, uint32_
             memmove(&lv->entries[at], &lv->entries[at + 1], (n - at - 1) * sizeof(struct extent));
         }
         TXN_SET(t, lv->count, n - 1);
+        lv->n = n - 1;
         if (n == 1)
             TXN_SET(t, &in->map_level, 0);
         else if (at == 0)
             separators_fix(t, p, level);
-        return 0;
+        return level + 1 == p->top ? root_shrink(t, in, p) : 0;
     }
 }
 

@@ -2,7 +2,6 @@
 #include "file.h"
 
 #include <linux/falloc.h>
-#include <sched.h>
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
@@ -235,10 +234,8 @@ static ssize_t write_small(struct shmfs *fs, uint32_t ino, const void *buf, size
     r = writer_start(&w, ino, off, flags);
     while (r >= 0 && w.n > 0)
         r = write_piece(&w);
-    if (r < 0) {
-        txn_abort(&t);
-        return r;
-    }
+    if (r < 0)
+        return txn_abort_for(&t, (int)r);
     writer_done(&w, flags);
     txn_commit(&t);
     *ret_start = w.start;
@@ -265,11 +262,11 @@ static ssize_t write_large(struct shmfs *fs, uint32_t ino, const void *buf, size
         inode_edit(&t, ino);
         r = write_piece(&w);
         if (r < 0) {
-            txn_retreat(&t);
-            if (r != -EAGAIN)
-                break;
-            sched_yield();
-            continue;
+            int waited = txn_retreat(&t);
+            if (r == -EAGAIN && waited == 0)
+                continue;
+            r = r == -EAGAIN ? waited : r;
+            break;
         }
         writer_done(&w, flags);
         txn_checkpoint(&t);
@@ -293,8 +290,9 @@ ssize_t file_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, of
     if (n > SLOT_STAGE)
         r = write_large(fs, ino, buf, n, off, flags, &start);
     else
-        while ((r = write_small(fs, ino, buf, n, off, flags, &start)) == -EAGAIN)
-            sched_yield();
+        do
+            r = write_small(fs, ino, buf, n, off, flags, &start);
+        while (r == -EAGAIN);
     if (r == -ENOSPC &&
         n <= SLOT_STAGE) /* not as a whole: then as much as there is room for, as tmpfs does */
         r = write_large(fs, ino, buf, n, off, flags, &start);
@@ -385,10 +383,9 @@ static int change_file(struct shmfs *fs, uint32_t ino,
             txn_commit(&t);
             return r;
         }
-        txn_abort(&t);
+        r = txn_abort_for(&t, r);
         if (r != -EAGAIN)
             return r;
-        sched_yield();
     }
 }
 
@@ -597,6 +594,12 @@ ssize_t file_copy(struct shmfs *fs, uint32_t from, off_t from_off, uint32_t to, 
     n = MIN(n, (size_t)(INT64_MAX - MAX(from_off, to_off)));
     if (from == to && from_off < to_off + (off_t)n && to_off < from_off + (off_t)n)
         return -EINVAL;
+    ssize_t r = file_read(fs, from, buf, 0, from_off);
+    if (r < 0)
+        return r;
+    /* What is appended on the way is not its own source. */
+    uint64_t size = LOAD_RELAXED(&inode_at(fs, from)->size);
+    n = (size_t)MIN((uint64_t)n, size - MIN(size, (uint64_t)from_off));
     while (done < n) {
         ssize_t got = file_read(fs, from, buf, MIN(n - done, (size_t)SLOT_STAGE), from_off + (off_t)done);
         if (got > 0)

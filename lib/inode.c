@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "inode.h"
 
-#include <sched.h>
 #include <time.h>
 
 /* ---- reading ----------------------------------------------------------------------------------- */
@@ -300,13 +299,13 @@ void inode_settle(struct txn *t)
         struct todo todo = t->slot->todo;
         int r = todo_step(t, &todo);
 
-        if (r == -EAGAIN) {
-            txn_retreat(t);
-            sched_yield();
-            continue;
+        if (r < 0) {
+            int waited = txn_retreat(t);
+
+            if (r == -EAGAIN && waited == 0)
+                continue;
+            r = -EUCLEAN;
         }
-        if (r < 0)
-            txn_retreat(t);
         if (r <= 0) {
             txn_todo(t, TODO_NONE, 0, 0, 0);
             txn_checkpoint(t);

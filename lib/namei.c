@@ -2,7 +2,6 @@
 #include "namei.h"
 
 #include <dirent.h>
-#include <sched.h>
 #include <stdio.h> /* RENAME_* */
 
 #include "acl.h"
@@ -130,9 +129,7 @@ static int make(struct txn *t, uint32_t parent, const struct dir_name *name, con
 static int finish(struct txn *t, int r, uint32_t ino, struct shmfs_attr *ret)
 {
     if (r < 0) {
-        txn_abort(t);
-        if (r == -EAGAIN)
-            sched_yield();
+        r = txn_abort_for(t, r);
         return r == -EAGAIN ? 1 : r;
     }
     inode_settle(t);
@@ -409,8 +406,9 @@ static int side_check(struct txn *t, struct side *s)
 
     s->dir = inode_at(t->fs, s->dino);
     r = dir_open_for(s->dir);
-    if (r == 0)
-        r = find(t, s->dino, &s->name, &e);
+    if (r < 0)
+        return r;
+    r = find(t, s->dino, &s->name, &e);
     if (r < 0 && r != -ENOENT)
         return r;
     if (e.ino != s->e.ino || e.generation != s->e.generation)

@@ -415,10 +415,9 @@ static int xattr_transact(struct shmfs *fs, uint32_t ino, const char *name, cons
             txn_commit(&t);
             return 0;
         }
-        txn_abort(&t);
+        r = txn_abort_for(&t, r);
         if (r != -EAGAIN)
             return r;
-        sched_yield();
     }
 }
 

@@ -326,23 +326,36 @@ static void redo_forget(struct txn *t)
 }
 
 /* Called while no group is held. */
-static void await_busy_group(struct txn *t)
+static int await_busy_group(struct txn *t)
 {
     uint32_t group = t->busy_group;
+    int r;
 
     t->busy_group = NO_GROUP;
-    if (group != NO_GROUP && txn_lock_group(t, group) == 0)
+    if (group == NO_GROUP)
+        return 0;
+    r = txn_lock_group(t, group);
+    if (r == 0)
         txn_drop_last(t);
+    return r;
 }
 
-void txn_abort(struct txn *t)
+int txn_abort_for(struct txn *t, int r)
 {
+    int waited;
+
     txn_rollback(t->fs, t->slot);
     redo_forget(t);
     sequences_even(t);
     release(t, false);
-    await_busy_group(t);
+    waited = await_busy_group(t);
     txn_end(t);
+    return r == -EAGAIN && waited < 0 ? waited : r;
+}
+
+void txn_abort(struct txn *t)
+{
+    txn_abort_for(t, 0);
 }
 
 void txn_checkpoint(struct txn *t)
@@ -351,13 +364,13 @@ void txn_checkpoint(struct txn *t)
     release(t, true);
 }
 
-void txn_retreat(struct txn *t)
+int txn_retreat(struct txn *t)
 {
     txn_rollback(t->fs, t->slot);
     saved_forget(t);
     redo_forget(t);
     release(t, true);
-    await_busy_group(t);
+    return await_busy_group(t);
 }
 
 void txn_release_others(struct txn *t, uint32_t ino)

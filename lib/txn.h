@@ -62,9 +62,17 @@ void txn_commit(struct txn *t);
  * the dead are buried.
  */
 void txn_abort(struct txn *t);
+/*
+ * The same after an error R. Returns R; but where that is -EAGAIN and the busy group's lock cannot be had
+ * at all (-EUCLEAN: scribbled on), says so instead, for else the caller would try for ever.
+ */
+int txn_abort_for(struct txn *t, int r);
 void txn_checkpoint(struct txn *t);
-/* Undoes everything since the last checkpoint, lets go of the group locks only; waits as txn_abort(). */
-void txn_retreat(struct txn *t);
+/*
+ * Undoes everything since the last checkpoint, lets go of the group locks only; waits as txn_abort(). 0,
+ * or what kept it from getting the busy group.
+ */
+int txn_retreat(struct txn *t);
 /* After a checkpoint: lets go of all inodes but this one. */
 void txn_release_others(struct txn *t, uint32_t ino);
 

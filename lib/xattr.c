@@ -215,13 +215,11 @@ static int chain_write(struct txn *t, uint32_t ino, const struct list *l, struct
     return 0;
 }
 
-enum { REWRITE_MAX = 24 }; /* blocks whose old bytes fit the undo log */
-
 static bool chain_has_room(const struct inode *in, const struct list *l)
 {
     uint32_t n = (uint32_t)div_up(l->len, DATA_MAX);
 
-    return n > 0 && n <= in->xattr_blocks && n <= REWRITE_MAX;
+    return n > 0 && n <= in->xattr_blocks && n <= XATTR_REWRITE_MAX;
 }
 
 /* Puts the list into the chain that is there: so removing needs no memory. */

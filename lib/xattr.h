@@ -9,6 +9,8 @@
  */
 #include "inode.h"
 
+enum { XATTR_REWRITE_MAX = 24 }; /* blocks of a list that is changed in place: they fit the undo log */
+
 #define XATTR_CAPABILITY "security.capability"
 
 /*

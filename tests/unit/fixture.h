@@ -59,16 +59,16 @@ static inline long long must_at(long long r, const char *what, const char *file,
 
 /* The value, which must not be negative. */
 #define MUST(x) must_at((long long)(x), #x, __FILE__, __LINE__)
-#define CHECK(x)                                    \
-    do {                                            \
-        if (!(x))                                   \
-            broken_at(#x, 0, __FILE__, __LINE__);   \
+#define CHECK(x) \
+    do { \
+        if (!(x)) \
+            broken_at(#x, 0, __FILE__, __LINE__); \
     } while (0)
-#define CHECK_EQ(x, y)                                                      \
-    do {                                                                    \
-        long long check_ = (long long)(x);                                  \
-        if (check_ != (long long)(y))                                       \
-            broken_at(#x " is not " #y, check_, __FILE__, __LINE__);        \
+#define CHECK_EQ(x, y) \
+    do { \
+        long long check_ = (long long)(x); \
+        if (check_ != (long long)(y)) \
+            broken_at(#x " is not " #y, check_, __FILE__, __LINE__); \
     } while (0)
 
 /* ---- a random sequence that is the same each time ------------------------------------------------- */

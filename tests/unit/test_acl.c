@@ -261,15 +261,15 @@ static void test_acl_set_group_id_is_inherited(void **state)
 static void test_acl_malformed_is_refused_and_changes_nothing(void **state)
 {
     static const char *const bad[] = {
-        "u::rwx",                                  /* too few */
+        "u::rwx", /* too few */
         "u::rwx,g::rwx",
         "u::rwx,o::rwx",
         "g::rwx,o::rwx",
-        "g::rwx,u::rwx,o::rwx",                    /* out of order */
-        "u::rwx,u::rwx,g::rwx,o::rwx",             /* twice */
+        "g::rwx,u::rwx,o::rwx",        /* out of order */
+        "u::rwx,u::rwx,g::rwx,o::rwx", /* twice */
         "u::rwx,g::rwx,o::rwx,o::rwx",
         "u::rwx,g::rwx,m::rwx,m::rwx,o::rwx",
-        "u::rwx,u:1:rwx,g::rwx,o::rwx",            /* a named entry without a mask */
+        "u::rwx,u:1:rwx,g::rwx,o::rwx", /* a named entry without a mask */
         "u::rwx,g::rwx,g:1:rwx,o::rwx",
         "u:1:rwx,u::rwx,g::rwx,m::rwx,o::rwx",
         "u::rwx,g:1:rwx,g::rwx,m::rwx,o::rwx",
@@ -454,15 +454,15 @@ static void test_acl_inheritance_is_that_of_the_kernel(void **state)
 /* An ACL such as random bits make: most are good, some are not. */
 static struct acl random_acl(void)
 {
-    static const uint16_t tags[] = { ACL_USER_OBJ, ACL_USER, ACL_USER,  ACL_GROUP_OBJ,
+    static const uint16_t tags[] = { ACL_USER_OBJ, ACL_USER,  ACL_USER, ACL_GROUP_OBJ,
                                      ACL_GROUP,    ACL_GROUP, ACL_MASK, ACL_OTHER };
     struct acl acl = acl_of("");
 
     for (size_t i = 0; i < ARRAY_SIZE(tags); i++) {
         bool needed = tags[i] == ACL_USER_OBJ || tags[i] == ACL_GROUP_OBJ || tags[i] == ACL_OTHER;
-        struct posix_acl_xattr_entry e = {
-            .e_tag = tags[i], .e_perm = (uint16_t)random_below(8), .e_id = (uint32_t)ACL_UNDEFINED_ID
-        };
+        struct posix_acl_xattr_entry e = { .e_tag = tags[i],
+                                           .e_perm = (uint16_t)random_below(8),
+                                           .e_id = (uint32_t)ACL_UNDEFINED_ID };
 
         if (random_below(20) == 0 ? needed : !needed && random_below(tags[i] == ACL_MASK ? 4 : 2) == 0)
             continue;
@@ -499,7 +499,8 @@ static void test_acl_changes_are_those_of_the_kernel(void **state)
         int ours = 0, theirs = 0;
 
         if (random_below(3) == 0) {
-            mode_t mode = (mode_t)random_below(01000) | (mode_t)(random_below(4) == 0 ? random_below(8) << 9 : 0);
+            mode_t mode =
+                (mode_t)random_below(01000) | (mode_t)(random_below(4) == 0 ? random_below(8) << 9 : 0);
             MUST(chmod(paths[which], mode));
             chmod_to(inos[which], mode);
         } else if (random_below(6) == 0) {

@@ -235,7 +235,7 @@ static void test_alloc_blocks_keeps_the_lock_of_the_group_it_took_from_only(void
 
         assert_int_equal(give(last, 1), 0);
         for (uint32_t from = 0; from < 4; from++) {
-            want.goal = from * GROUP_BLOCKS_MIN + 5; /* where there is nothing */
+            want.goal = from * GROUP_BLOCKS_MIN + 5;       /* where there is nothing */
             fs->groups[from].free_blocks += from != group; /* and yet it must be looked at */
             begin();
             assert_int_equal(alloc_blocks(&txn, &want, &blk, &len), 0);
@@ -266,7 +266,7 @@ static void hold_group_0(int fd, void *arg)
     detach();
 }
 
-/* I3: what is busy, out of order and the last hope is -EAGAIN, and not -ENOSPC; nothing is changed. */
+/* I3: what is busy, not the first group and the last hope is -EAGAIN, and not -ENOSPC; nothing is changed. */
 static void test_alloc_blocks_of_a_busy_group_is_eagain(void **state)
 {
     struct alloc_want want = { .len = 1, .goal = 5 };
@@ -623,9 +623,11 @@ static void test_alloc_trim_gives_memory_back(void **state)
         data[i] = (char)(i * 13);
     /* They take turns, so that some chunks belong to both. */
     for (int i = 0; i < 100; i++) {
-        assert_int_equal(shmfs_node_write(fs, big, data, sizeof(data), 0, SHMFS_WRITE_APPEND, NULL), sizeof(data));
+        assert_int_equal(shmfs_node_write(fs, big, data, sizeof(data), 0, SHMFS_WRITE_APPEND, NULL),
+                         sizeof(data));
         if (i % 10 == 0)
-            assert_int_equal(shmfs_node_write(fs, small, data, BLOCK_SIZE, 0, SHMFS_WRITE_APPEND, NULL), BLOCK_SIZE);
+            assert_int_equal(shmfs_node_write(fs, small, data, BLOCK_SIZE, 0, SHMFS_WRITE_APPEND, NULL),
+                             BLOCK_SIZE);
     }
     assert_int_equal(shmfs_node_unlink(fs, SHMFS_ROOT, "big"), 0);
     full = memory_used();
@@ -648,7 +650,8 @@ static void test_alloc_trim_gives_memory_back(void **state)
     /* And it can be taken again. */
     big = make_file(SHMFS_ROOT, "again");
     for (int i = 0; i < 100; i++)
-        assert_int_equal(shmfs_node_write(fs, big, data, sizeof(data), 0, SHMFS_WRITE_APPEND, NULL), sizeof(data));
+        assert_int_equal(shmfs_node_write(fs, big, data, sizeof(data), 0, SHMFS_WRITE_APPEND, NULL),
+                         sizeof(data));
     for (int i = 0; i < 100; i++) {
         assert_int_equal(shmfs_node_read(fs, big, back, sizeof(data), (off_t)i * CHUNK_SIZE), sizeof(data));
         assert_memory_equal(back, data, sizeof(data));

@@ -324,7 +324,8 @@ static void test_attach_after_a_reboot_makes_the_runtime_area_afresh(void **stat
         uint32_t chunks = fs->l.group_blocks / CHUNK_BLOCKS;
         for (uint32_t c = 0; c < chunks; c++) {
             uint32_t lo = c * CHUNK_BLOCKS;
-            bool any = alloc_bit_find(region_block_map(fs, g), lo, lo + CHUNK_BLOCKS, true) < lo + CHUNK_BLOCKS;
+            bool any =
+                alloc_bit_find(region_block_map(fs, g), lo, lo + CHUNK_BLOCKS, true) < lo + CHUNK_BLOCKS;
             assert_int_equal(fs->group_rts[g].reserved[c / 64] >> c % 64 & 1, any);
             used += any;
         }
@@ -565,7 +566,7 @@ static void test_attach_trusted_takes_what_is_ours_and_nobody_else_can_write(voi
     static const struct {
         mode_t mode;
         bool good;
-    } cases[] = { { 0600, true }, { 0644, true }, { 0400, true }, { 0755, true },
+    } cases[] = { { 0600, true },  { 0644, true },  { 0400, true },  { 0755, true },
                   { 0620, false }, { 0602, false }, { 0666, false }, { 01622, false } };
     struct shmfs_diag diag;
 

@@ -35,7 +35,7 @@ static void collide(unsigned bits)
 
 /* What one insertion or removal cost. */
 struct cost {
-    uint32_t log;   /* bytes of undo log */
+    uint32_t log; /* bytes of undo log */
     uint32_t locks;
 };
 
@@ -695,12 +695,12 @@ static void expect_unclean(const char *what)
         fail_msg("%s: inserted (%d)", what, r);
 }
 
-#define WITH(place, value, what)                 \
-    do {                                         \
-        __typeof__(place) was = (place);         \
-        (place) = (__typeof__(place))(value);    \
-        expect_unclean(what);                    \
-        (place) = was;                           \
+#define WITH(place, value, what) \
+    do { \
+        __typeof__(place) was = (place); \
+        (place) = (__typeof__(place))(value); \
+        expect_unclean(what); \
+        (place) = was; \
     } while (0)
 
 static void test_dir_hostile_buckets_are_an_error(void **state)
@@ -794,7 +794,8 @@ static void test_dir_random_bytes_are_no_crash(void **state)
         struct inode inode = *inode_at(fs, dir);
 
         for (uint64_t n = 1 + random_below(30); n > 0; n--)
-            ((uint8_t *)b)[random_below(2) != 0 ? random_below(64) : random_below(sizeof(*b))] = (uint8_t)random_next();
+            ((uint8_t *)b)[random_below(2) != 0 ? random_below(64) : random_below(sizeof(*b))] =
+                (uint8_t)random_next();
         for (int i = 0; i < 10; i++) {
             struct dir_name name;
             struct dir_entry e;

@@ -376,9 +376,9 @@ static void test_extent_cut_takes_the_tail_of_an_entry(void **state)
     begin();
     MUST(insert(10, 20, 1000, true));
     next_step();
-    assert_int_equal(map_cut(&txn, ino, in, 0, 10), 0);   /* nothing there */
-    assert_int_equal(map_cut(&txn, ino, in, 30, 50), 0);  /* nor there */
-    assert_int_equal(map_cut(&txn, ino, in, 25, 25), 0);  /* nor is that a range */
+    assert_int_equal(map_cut(&txn, ino, in, 0, 10), 0);         /* nothing there */
+    assert_int_equal(map_cut(&txn, ino, in, 30, 50), 0);        /* nor there */
+    assert_int_equal(map_cut(&txn, ino, in, 25, 25), 0);        /* nor is that a range */
     assert_int_equal(map_cut(&txn, ino, in, 15, 25), -EUCLEAN); /* reaches across */
     assert_int_equal(map_cut(&txn, ino, in, 25, UINT64_MAX), 1);
     txn_commit(&txn);
@@ -482,12 +482,12 @@ static void expect_unclean(const char *what)
     }
 }
 
-#define WITH(place, value, what)                 \
-    do {                                         \
-        __typeof__(place) was = (place);         \
-        (place) = (__typeof__(place))(value);    \
-        expect_unclean(what);                    \
-        (place) = was;                           \
+#define WITH(place, value, what) \
+    do { \
+        __typeof__(place) was = (place); \
+        (place) = (__typeof__(place))(value); \
+        expect_unclean(what); \
+        (place) = was; \
     } while (0)
 
 static void test_extent_find_in_hostile_nodes_is_an_error(void **state)
@@ -551,12 +551,15 @@ static void test_extent_find_in_random_bytes_stays_within_bounds(void **state)
         insert_one(i * 2);
     struct inode was = *in;
     for (int round = 0; round < 3000; round++) {
-        struct node *node = region_block(fs, (struct blkref){ 1 + (uint32_t)random_below(2100) }), copy = *node;
+        struct node *node = region_block(fs, (struct blkref){ 1 + (uint32_t)random_below(2100) }),
+                    copy = *node;
         struct map_at at;
 
         for (uint64_t n = 1 + random_below(20); n > 0; n--) {
-            uint8_t *victim = random_below(4) == 0 ? (uint8_t *)in + offsetof(struct inode, map_level) : (uint8_t *)node;
-            size_t size = victim == (uint8_t *)node ? sizeof(*node) : sizeof(*in) - offsetof(struct inode, map_level);
+            uint8_t *victim =
+                random_below(4) == 0 ? (uint8_t *)in + offsetof(struct inode, map_level) : (uint8_t *)node;
+            size_t size =
+                victim == (uint8_t *)node ? sizeof(*node) : sizeof(*in) - offsetof(struct inode, map_level);
             size_t at_byte = random_below(3) == 0 ? random_below(32) : random_below(size);
 
             victim[at_byte % size] = (uint8_t)random_next();

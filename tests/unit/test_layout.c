@@ -162,10 +162,10 @@ static void test_layout_compute_refuses_what_nobody_makes(void **state)
     struct wish wish = { 64 * MIB, 4096 };
     struct layout good = planned(&wish), l;
 
-#define REFUSES(field, value)                         \
-    do {                                              \
-        l = good;                                     \
-        l.field = (value);                            \
+#define REFUSES(field, value) \
+    do { \
+        l = good; \
+        l.field = (value); \
         assert_int_equal(layout_compute(&l), -EINVAL); \
     } while (0)
 

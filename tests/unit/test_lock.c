@@ -58,7 +58,8 @@ static void test_lock_release_of_lets_go_of_its_own_stamp_only(void **state)
 {
     struct lockword w = { 0 };
     uint64_t mine = lock_stamp(3, 7);
-    const uint64_t others[] = { 0, lock_stamp(3, 8), lock_stamp(4, 7), lock_stamp(4, 7) | LOCK_WAITERS, UINT64_MAX };
+    const uint64_t others[] = { 0, lock_stamp(3, 8), lock_stamp(4, 7), lock_stamp(4, 7) | LOCK_WAITERS,
+                                UINT64_MAX };
 
     for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
         w.v = others[i];
@@ -82,14 +83,14 @@ static void test_lock_a_garbage_word_is_an_error(void **state)
     uint64_t stamp = our_stamp();
     uint32_t free_slot = fs->l.nslots - 1;
     const uint64_t garbage[] = {
-        LOCK_WAITERS,                                  /* somebody waits for nobody */
-        lock_stamp(fs->l.nslots, 1),                   /* no such slot */
-        lock_stamp(32766, 1) | LOCK_WAITERS,           /* nor this one */
-        UINT64_C(0x2020202020202020),                  /* text */
-        UINT64_MAX,                                    /* all ones */
-        UINT64_C(0xffffffffffff0000),                  /* slot 0 - 1 */
+        LOCK_WAITERS,                                    /* somebody waits for nobody */
+        lock_stamp(fs->l.nslots, 1),                     /* no such slot */
+        lock_stamp(32766, 1) | LOCK_WAITERS,             /* nor this one */
+        UINT64_C(0x2020202020202020),                    /* text */
+        UINT64_MAX,                                      /* all ones */
+        UINT64_C(0xffffffffffff0000),                    /* slot 0 - 1 */
         lock_stamp(free_slot, fs->slots[free_slot].inc), /* a slot that is free */
-        stamp + (UINT64_C(1) << 16),                   /* another incarnation of our own slot */
+        stamp + (UINT64_C(1) << 16),                     /* another incarnation of our own slot */
         stamp - (UINT64_C(1) << 16) + LOCK_WAITERS,
         stamp, /* ourselves: we would wait for ever */
     };

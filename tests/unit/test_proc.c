@@ -24,7 +24,9 @@ static uint64_t life_byte(uint32_t index)
 /* Does somebody, as seen from a descriptor of its own, hold a lock on this entry's first byte? */
 static short lock_on_entry(uint32_t index)
 {
-    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)life_byte(index), .l_len = 1 };
+    struct flock fl = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)life_byte(index), .l_len = 1
+    };
     AUTO_CLOSE int fd = (int)MUST(open(region_path, O_RDWR | O_CLOEXEC));
 
     MUST(fcntl(fd, F_OFD_GETLK, &fl));
@@ -363,7 +365,9 @@ static void test_proc_a_read_lock_cannot_feign_life(void **state)
 {
     struct child child = spawn(attach_and_tell, NULL);
     struct procref ref = told(child.fd);
-    struct flock fl = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)life_byte(proc_index(ref)), .l_len = 1 };
+    struct flock fl = {
+        .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)life_byte(proc_index(ref)), .l_len = 1
+    };
     AUTO_CLOSE int fd = (int)MUST(open(region_path, O_RDONLY | O_CLOEXEC));
 
     murder(&child);

@@ -374,6 +374,101 @@ static void test_txn_further_groups_are_only_tried(void **state)
     assert_ends_well(&other_process);
 }
 
+/* Who could not have a second group waits for it once it holds none, and does not spin. */
+struct trier {
+    pthread_t thread;
+    uint32_t had, wants;
+    int aborted;
+};
+
+static void *try_and_abort(void *arg)
+{
+    struct trier *trier = arg;
+    struct txn t;
+
+    away = true;
+    MUST(txn_begin(fs, &t));
+    MUST(txn_lock_inode(&t, toy_ino));
+    set(&t, &toy[0], 'n');
+    MUST(txn_lock_group(&t, trier->had));
+    CHECK_EQ(txn_lock_group(&t, trier->wants), -EAGAIN);
+    txn_abort(&t);
+    STORE(&trier->aborted, 1);
+    return NULL;
+}
+
+static void test_txn_abort_waits_for_the_group_that_was_busy(void **state)
+{
+    struct trier trier = { .had = 2, .wants = 0 };
+    struct lockword *w = &fs->group_rts[0].lock;
+
+    other_process = spawn(hold_group, &trier.wants);
+    await(other_process.fd);
+    MUST(-pthread_create(&trier.thread, NULL, try_and_abort, &trier));
+    while ((LOAD(&w->v) & LOCK_WAITERS) == 0)
+        sched_yield();
+    assert_int_equal(LOAD(&trier.aborted), 0);
+    assert_int_equal(fs->group_rts[2].lock.v, 0); /* it has undone its work, and holds nothing */
+    assert_int_equal(fs->inode_rts[toy_ino].lock.v, 0);
+    assert_int_equal(toy[0], 'o');
+    pass(other_process.fd);
+    MUST(-pthread_join(trier.thread, NULL));
+    assert_ends_well(&other_process);
+    assert_int_equal(w->v, 0);
+}
+
+/* And where its owner is dead, it is buried: a busy group is no livelock (P2). */
+static void test_txn_abort_buries_the_owner_of_the_group_that_was_busy(void **state)
+{
+    struct trier trier = { .had = 2, .wants = 0 };
+
+    other_process = spawn(hold_group, &trier.wants);
+    await(other_process.fd);
+    murder(&other_process);
+    MUST(-pthread_create(&trier.thread, NULL, try_and_abort, &trier));
+    MUST(-pthread_join(trier.thread, NULL));
+    assert_int_equal(fs->group_rts[0].lock.v, 0);
+}
+
+/* P6: nor is one whose lock was scribbled on: it is said, instead of tried again for ever. */
+static void test_txn_a_busy_group_with_a_garbage_lock_is_an_error(void **state)
+{
+    struct txn t;
+
+    fs->group_rts[0].lock.v = UINT64_C(0x4141414141414141);
+    begin(&t);
+    set(&t, &toy[0], 'n');
+    MUST(txn_lock_group(&t, 2));
+    assert_int_equal(txn_lock_group(&t, 0), -EAGAIN);
+    assert_int_equal(txn_abort_for(&t, -EAGAIN), -EUCLEAN);
+    assert_int_equal(toy[0], 'o');
+    begin(&t);
+    MUST(txn_lock_group(&t, 2));
+    assert_int_equal(txn_lock_group(&t, 0), -EAGAIN);
+    assert_int_equal(txn_abort_for(&t, -ENOSPC), -ENOSPC); /* another error is what it is */
+    fs->group_rts[0].lock.v = 0;
+}
+
+/* A transaction that spreads over more groups than a slot has room for is told so. */
+static void test_txn_locks_are_so_many_and_no_more(void **state)
+{
+    uint32_t group = 0;
+    struct txn t;
+    int r;
+
+    renew(300 * MIB, 0);
+    assert_true(fs->l.ngroups > SLOT_LOCKS);
+    MUST(txn_begin(fs, &t));
+    MUST(txn_lock_inode(&t, SHMFS_ROOT));
+    while ((r = txn_lock_group(&t, group)) == 0)
+        group++;
+    assert_int_equal(r, -ENOLCK);
+    assert_int_equal(t.nheld, SLOT_LOCKS - 1); /* one is left for a burial */
+    txn_commit(&t);
+    for (group = 0; group < fs->l.ngroups; group++)
+        assert_int_equal(fs->group_rts[group].lock.v, 0);
+}
+
 static void test_txn_drop_last_lets_go_of_one_lock(void **state)
 {
     struct txn t;
@@ -641,7 +736,8 @@ static void test_txn_rollback_of_garbage_is_an_error(void **state)
         assert_int_equal(txn_rollback(fs, t.slot), -EUCLEAN);
         assert_int_equal(tail_of(t.slot), 0);
     }
-    const uint64_t offsets[] = { fs->map_len, fs->map_len - 1 + 1, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63 };
+    const uint64_t offsets[] = { fs->map_len, fs->map_len - 1 + 1, UINT64_MAX, UINT64_MAX - 7,
+                                 UINT64_C(1) << 63 };
     for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
         memcpy(&rec, log->log + 8, sizeof(rec));
         rec.off.n = offsets[i];
@@ -752,10 +848,14 @@ static void test_txn_redo_twice_changes_nothing(void **state)
 static void test_txn_redo_of_garbage_is_an_error(void **state)
 {
     const struct redo garbage[] = {
-        { { fs->l.blocks - 1 }, 1, 0 }, { { 0 }, 1, 0 },
-        { { fs->map_len }, 1, 0 },      { { fs->map_len - 1 }, 2, 0 },
-        { { UINT64_MAX }, 1, 0 },       { { fs->l.blocks }, 1, SLOT_STAGE },
-        { { fs->l.blocks }, 2, SLOT_STAGE - 1 }, { { fs->l.blocks }, UINT32_MAX, 1 },
+        { { fs->l.blocks - 1 }, 1, 0 },
+        { { 0 }, 1, 0 },
+        { { fs->map_len }, 1, 0 },
+        { { fs->map_len - 1 }, 2, 0 },
+        { { UINT64_MAX }, 1, 0 },
+        { { fs->l.blocks }, 1, SLOT_STAGE },
+        { { fs->l.blocks }, 2, SLOT_STAGE - 1 },
+        { { fs->l.blocks }, UINT32_MAX, 1 },
     };
     struct txn t;
 
@@ -1092,6 +1192,46 @@ static void test_txn_slots_of_the_dead_are_had_by_the_living(void **state)
     make_file(SHMFS_ROOT, "x");
 }
 
+/* The same, for who was there all the time, and now needs every slot there is. */
+static void test_txn_slots_of_the_dead_are_had_by_who_is_there(void **state)
+{
+    static struct txn all[1024];
+    struct child child = spawn(take_all_slots, NULL);
+
+    await(child.fd);
+    murder(&child);
+    for (uint32_t i = 0; i < fs->l.nslots - 1; i++)
+        MUST(txn_begin(fs, &all[i]));
+    assert_int_equal(slots_of(fs), fs->l.nslots - 1);
+    for (uint32_t i = 0; i < fs->l.nslots - 1; i++)
+        txn_commit(&all[i]);
+    assert_int_equal(fs->inode_rts[toy_ino].lock.v, 0);
+}
+
+/* A8: a thread that ends within a transaction is buried by its own process. */
+static void *end_half_way(void *arg)
+{
+    struct txn t;
+
+    away = true;
+    begin(&t);
+    inode_edit(&t, toy_ino)->uid = 77;
+    set(&t, &toy[0], 'n');
+    return NULL;
+}
+
+static void test_txn_a_thread_that_ends_half_way_is_undone(void **state)
+{
+    pthread_t thread;
+
+    MUST(-pthread_create(&thread, NULL, end_half_way, NULL));
+    MUST(-pthread_join(thread, NULL));
+    assert_int_equal(toy[0], 'o');
+    assert_int_equal(fs->inode_rts[toy_ino].lock.v, 0);
+    assert_int_equal(attr_of(toy_ino).uid, 0);
+    make_file(SHMFS_ROOT, "x");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1109,6 +1249,10 @@ int main(void)
         toy_unit(test_txn_lock_inodes_takes_both_in_ascending_order),
         toy_unit(test_txn_numbers_of_no_inode_are_stale),
         toy_unit(test_txn_further_groups_are_only_tried),
+        toy_unit(test_txn_abort_waits_for_the_group_that_was_busy),
+        toy_unit(test_txn_abort_buries_the_owner_of_the_group_that_was_busy),
+        toy_unit(test_txn_a_busy_group_with_a_garbage_lock_is_an_error),
+        toy_unit(test_txn_locks_are_so_many_and_no_more),
         toy_unit(test_txn_drop_last_lets_go_of_one_lock),
         toy_unit(test_txn_lock_at_knows_exactly_the_places_of_locks),
         toy_unit(test_txn_locks_out_of_rank_are_an_assertion),
@@ -1134,6 +1278,8 @@ int main(void)
         toy_unit(test_txn_a_slot_gets_a_new_incarnation_with_each_owner),
         toy_unit(test_txn_a_death_at_any_moment_is_all_or_nothing),
         toy_unit(test_txn_slots_of_the_dead_are_had_by_the_living),
+        toy_unit(test_txn_slots_of_the_dead_are_had_by_who_is_there),
+        toy_unit(test_txn_a_thread_that_ends_half_way_is_undone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

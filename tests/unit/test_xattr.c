@@ -368,12 +368,12 @@ static void expect_unclean(const char *what)
         fail_msg("%s: removed", what);
 }
 
-#define WITH(place, value, what)                 \
-    do {                                         \
-        __typeof__(place) was = (place);         \
-        (place) = (__typeof__(place))(value);    \
-        expect_unclean(what);                    \
-        (place) = was;                           \
+#define WITH(place, value, what) \
+    do { \
+        __typeof__(place) was = (place); \
+        (place) = (__typeof__(place))(value); \
+        expect_unclean(what); \
+        (place) = was; \
     } while (0)
 
 static void test_xattr_hostile_chains_are_an_error(void **state)
