@@ -119,6 +119,8 @@ int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, cons
                 return -EUCLEAN;
             const struct dname *d = slot_name(p.b, &s);
             if (memcmp(d->name, name->s, name->len) == 0) {
+                if (!region_inode_ok(fs, s.ino.n))
+                    return -EUCLEAN;
                 *ret = (struct dir_entry){ s.key, s.ino.n, name_generation(d), s.type };
                 return 0;
             }
