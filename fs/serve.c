@@ -68,8 +68,8 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *data)
 
 /* ---- space that is about to come ---------------------------------------------------------------- */
 
-#define FORGOTTEN_BY 100000000 /* ns after a removal */
-enum { TRIES = 20 };
+#define FORGOTTEN_BY 500000000 /* ns after a removal */
+enum { TRIES = 250 };
 
 static _Atomic int64_t last_removal;
 

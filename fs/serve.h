@@ -37,7 +37,8 @@ void *serve_buffer(size_t n);
 /*
  * In a worker: whether to try an operation again that ended with r. The space of a removed file comes
  * back when the kernel forgets it, a moment after unlink() has returned: so ENOSPC shortly after a removal
- * is waited out, for some milliseconds, while other workers serve.
+ * is waited out, for a quarter of a second
+ * at most, while other workers serve.
  */
 bool serve_again(int r, unsigned *tries);
 /* In a worker: something was removed, and will be forgotten. */

@@ -295,8 +295,13 @@ def space():
 
 def clear(state):
     for top, ds, fs in os.walk(base, topdown=False):
+        if twice := {n for n in ds + fs if (ds + fs).count(n) > 1} if len(set(ds + fs)) != len(ds + fs) else ():
+            die(f"{top}: listed twice: {sorted(twice)[:5]}")
         for n in fs:
-            os.unlink(os.path.join(top, n))
+            try:
+                os.unlink(os.path.join(top, n))
+            except FileNotFoundError:
+                die(f"{top}: {n} was listed once, but unlink finds nothing; now it is {'' if n in os.listdir(top) else 'not '}listed")
         for n in ds:
             p = os.path.join(top, n)
             os.unlink(p) if os.path.islink(p) else os.rmdir(p)

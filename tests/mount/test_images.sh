@@ -21,7 +21,7 @@ case_fails() {
     echo "FAIL: images/$1: ${*:2}" >&2
     failed=$((failed + 1))
 }
-same_bytes() { [ "$before" = "$(stat -c '%i %s' "$REGION") $(sha256sum <"$REGION")" ]; }
+same_bytes() { [ "$before" = "$(stat -c '%i %s' "$REGION")" ] && cmp -s "$W/broken" "$REGION"; }
 
 run_case() {
     local image=$1 name rc=0 mount fsck before
@@ -34,7 +34,8 @@ run_case() {
         case_fails "$name" "the case itself does not work"
         return
     }
-    before="$(stat -c '%i %s' "$REGION") $(sha256sum <"$REGION")"
+    before="$(stat -c '%i %s' "$REGION")"
+    cp --sparse=always "$REGION" "$W/broken"
     timeout 60 "$FSCK" -n "$REGION" >"$W/said" 2>&1 || rc=$?
     same_bytes || case_fails "$name" "fsck.shmfs -n changed the region"
     if [ -n "$mount" ]; then
