@@ -207,6 +207,7 @@ static void txn_init(struct txn *t, struct shmfs *fs, uint32_t index)
     t->nheld = 0;
     t->nredo = 0;
     t->busy_group = NO_GROUP;
+    t->busy_inode = 0;
     t->freed = false;
     t->adopted = false;
 }
@@ -340,6 +341,17 @@ static int await_busy_group(struct txn *t)
     return r;
 }
 
+/* Called while nothing is held. */
+static int await_busy_inode(struct txn *t)
+{
+    int r = t->busy_inode != 0 ? txn_lock_inode(t, t->busy_inode) : 0;
+
+    if (t->nheld > 0)
+        txn_drop_last(t);
+    t->busy_inode = 0;
+    return r;
+}
+
 int txn_abort_for(struct txn *t, int r)
 {
     int waited;
@@ -349,6 +361,8 @@ int txn_abort_for(struct txn *t, int r)
     sequences_even(t);
     release(t, false);
     waited = await_busy_group(t);
+    if (waited == 0)
+        waited = await_busy_inode(t);
     txn_end(t);
     return r == -EAGAIN && waited < 0 ? waited : r;
 }
@@ -453,9 +467,14 @@ int txn_lock_inodes(struct txn *t, uint32_t a, uint32_t b)
 
 int txn_try_inode(struct txn *t, uint32_t ino)
 {
+    int r;
+
     if (!region_inode_ok(t->fs, ino))
         return -ESTALE;
-    return take(t, HELD_INODE, ino, &t->fs->inode_rts[ino].lock, false);
+    r = take(t, HELD_INODE, ino, &t->fs->inode_rts[ino].lock, false);
+    if (r == -EAGAIN)
+        t->busy_inode = ino;
+    return r;
 }
 
 uint32_t txn_groups_held(const struct txn *t)
