@@ -352,6 +352,23 @@ static int await_busy_inode(struct txn *t)
     return r;
 }
 
+/* Full, but somebody may have died before what was removed was freed. True: there is more room now. */
+static bool bury_who_was_freeing(struct txn *t)
+{
+    struct shmfs *fs = t->fs;
+    bool buried = false;
+
+    for (uint32_t i = 0; fs->bury != NULL && i < fs->l.nslots; i++) {
+        struct procref owner = { LOAD(&fs->slots[i].owner.v) };
+
+        if (i == t->index || owner.v == 0 || LOAD_RELAXED(&fs->slots[i].todo.op) == TODO_NONE ||
+            proc_alive(fs, owner))
+            continue;
+        buried |= fs->bury(fs, t->index, i) == 0;
+    }
+    return buried;
+}
+
 int txn_abort_for(struct txn *t, int r)
 {
     int waited;
@@ -360,11 +377,16 @@ int txn_abort_for(struct txn *t, int r)
     redo_forget(t);
     sequences_even(t);
     release(t, false);
-    waited = await_busy_group(t);
-    if (waited == 0)
-        waited = await_busy_inode(t);
+    if (r == -EAGAIN) {
+        waited = await_busy_group(t);
+        if (waited == 0)
+            waited = await_busy_inode(t);
+        r = waited < 0 ? waited : r;
+    } else if (r == -ENOSPC && bury_who_was_freeing(t)) {
+        r = -EAGAIN;
+    }
     txn_end(t);
-    return r == -EAGAIN && waited < 0 ? waited : r;
+    return r;
 }
 
 void txn_abort(struct txn *t)
