@@ -68,21 +68,21 @@ static void test_namei_make_refuses_bad_names_and_bad_parents(void **state)
 {
     uint32_t file = make_file(SHMFS_ROOT, "file"), gone = removed_dir();
     struct {
-        uint32_t dir;
         const char *name;
+        uint32_t dir;
         int err;
     } cases[] = {
-        { SHMFS_ROOT, "file", -EEXIST },
-        { SHMFS_ROOT, ".", -EEXIST },
-        { SHMFS_ROOT, "..", -EEXIST },
-        { SHMFS_ROOT, "", -EINVAL },
-        { SHMFS_ROOT, "a/b", -EINVAL },
-        { SHMFS_ROOT, long_name(256), -ENAMETOOLONG },
-        { file, "x", -ENOTDIR },
-        { gone, "x", -ENOENT },
-        { 0, "x", -ESTALE },
-        { file + 1000, "x", -ESTALE },
-        { UINT32_MAX, "x", -ESTALE },
+        { "file", SHMFS_ROOT, -EEXIST },
+        { ".", SHMFS_ROOT, -EEXIST },
+        { "..", SHMFS_ROOT, -EEXIST },
+        { "", SHMFS_ROOT, -EINVAL },
+        { "a/b", SHMFS_ROOT, -EINVAL },
+        { long_name(256), SHMFS_ROOT, -ENAMETOOLONG },
+        { "x", file, -ENOTDIR },
+        { "x", gone, -ENOENT },
+        { "x", 0, -ESTALE },
+        { "x", file + 1000, -ESTALE },
+        { "x", UINT32_MAX, -ESTALE },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -288,47 +288,45 @@ static void test_namei_rename_refuses(void **state)
     make_file(SHMFS_ROOT, "file2");
     make_dir(SHMFS_ROOT, "empty");
     struct {
-        uint32_t from;
-        const char *name;
-        uint32_t to;
-        const char *newname;
+        uint32_t from, to;
+        const char *name, *newname;
         unsigned flags;
         int err;
     } cases[] = {
-        { SHMFS_ROOT, "absent", SHMFS_ROOT, "x", 0, -ENOENT },
-        { SHMFS_ROOT, "absent", SHMFS_ROOT, "file", 0, -ENOENT },
-        { SHMFS_ROOT, "absent", SHMFS_ROOT, "file", RENAME_EXCHANGE, -ENOENT },
-        { SHMFS_ROOT, "file", SHMFS_ROOT, "absent", RENAME_EXCHANGE, -ENOENT },
-        { SHMFS_ROOT, "file", SHMFS_ROOT, "file2", RENAME_NOREPLACE, -EEXIST },
-        { SHMFS_ROOT, "file", SHMFS_ROOT, "file", RENAME_NOREPLACE, -EEXIST },
-        { SHMFS_ROOT, "file", SHMFS_ROOT, "empty", 0, -EISDIR },
-        { SHMFS_ROOT, "empty", SHMFS_ROOT, "file", 0, -ENOTDIR },
-        { SHMFS_ROOT, "empty", SHMFS_ROOT, "a", 0, -ENOTEMPTY },
+        { SHMFS_ROOT, SHMFS_ROOT, "absent", "x", 0, -ENOENT },
+        { SHMFS_ROOT, SHMFS_ROOT, "absent", "file", 0, -ENOENT },
+        { SHMFS_ROOT, SHMFS_ROOT, "absent", "file", RENAME_EXCHANGE, -ENOENT },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", "absent", RENAME_EXCHANGE, -ENOENT },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", "file2", RENAME_NOREPLACE, -EEXIST },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", "file", RENAME_NOREPLACE, -EEXIST },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", "empty", 0, -EISDIR },
+        { SHMFS_ROOT, SHMFS_ROOT, "empty", "file", 0, -ENOTDIR },
+        { SHMFS_ROOT, SHMFS_ROOT, "empty", "a", 0, -ENOTEMPTY },
         /* Into itself, directly and far below. */
-        { SHMFS_ROOT, "a", a, "x", 0, -EINVAL },
-        { SHMFS_ROOT, "a", b, "x", 0, -EINVAL },
-        { SHMFS_ROOT, "a", c, "x", 0, -EINVAL },
-        { SHMFS_ROOT, "a", b, "c", 0, -EINVAL },
-        { SHMFS_ROOT, "a", c, "x", RENAME_NOREPLACE, -EINVAL },
-        { SHMFS_ROOT, "a", b, "c", RENAME_EXCHANGE, -EINVAL },
-        { b, "c", SHMFS_ROOT, "a", RENAME_EXCHANGE, -EINVAL },
+        { SHMFS_ROOT, a, "a", "x", 0, -EINVAL },
+        { SHMFS_ROOT, b, "a", "x", 0, -EINVAL },
+        { SHMFS_ROOT, c, "a", "x", 0, -EINVAL },
+        { SHMFS_ROOT, b, "a", "c", 0, -EINVAL },
+        { SHMFS_ROOT, c, "a", "x", RENAME_NOREPLACE, -EINVAL },
+        { SHMFS_ROOT, b, "a", "c", RENAME_EXCHANGE, -EINVAL },
+        { b, SHMFS_ROOT, "c", "a", RENAME_EXCHANGE, -EINVAL },
         /* Over one that it lies in. */
-        { b, "c", SHMFS_ROOT, "a", 0, -ENOTEMPTY },
-        { a, "b", SHMFS_ROOT, "a", 0, -ENOTEMPTY },
+        { b, SHMFS_ROOT, "c", "a", 0, -ENOTEMPTY },
+        { a, SHMFS_ROOT, "b", "a", 0, -ENOTEMPTY },
         /* Flags. */
-        { SHMFS_ROOT, "file", SHMFS_ROOT, "x", 8, -EINVAL },
-        { SHMFS_ROOT, "file", SHMFS_ROOT, "file2", RENAME_EXCHANGE | RENAME_NOREPLACE, -EINVAL },
-        { SHMFS_ROOT, "file", SHMFS_ROOT, "file2", RENAME_EXCHANGE | RENAME_WHITEOUT, -EINVAL },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", "x", 8, -EINVAL },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", "file2", RENAME_EXCHANGE | RENAME_NOREPLACE, -EINVAL },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", "file2", RENAME_EXCHANGE | RENAME_WHITEOUT, -EINVAL },
         /* Names and parents. */
-        { SHMFS_ROOT, ".", SHMFS_ROOT, "x", 0, -EBUSY },
-        { a, "..", SHMFS_ROOT, "x", 0, -EBUSY },
-        { SHMFS_ROOT, "file", a, ".", 0, -EBUSY },
-        { SHMFS_ROOT, "file", a, "..", 0, -EBUSY },
-        { SHMFS_ROOT, "file", SHMFS_ROOT, long_name(256), 0, -ENAMETOOLONG },
-        { SHMFS_ROOT, long_name(256), SHMFS_ROOT, "x", 0, -ENAMETOOLONG },
-        { file, "x", SHMFS_ROOT, "y", 0, -ENOTDIR },
-        { SHMFS_ROOT, "file", file, "y", 0, -ENOTDIR },
-        { SHMFS_ROOT, "file", UINT32_MAX, "y", 0, -ESTALE },
+        { SHMFS_ROOT, SHMFS_ROOT, ".", "x", 0, -EBUSY },
+        { a, SHMFS_ROOT, "..", "x", 0, -EBUSY },
+        { SHMFS_ROOT, a, "file", ".", 0, -EBUSY },
+        { SHMFS_ROOT, a, "file", "..", 0, -EBUSY },
+        { SHMFS_ROOT, SHMFS_ROOT, "file", long_name(256), 0, -ENAMETOOLONG },
+        { SHMFS_ROOT, SHMFS_ROOT, long_name(256), "x", 0, -ENAMETOOLONG },
+        { file, SHMFS_ROOT, "x", "y", 0, -ENOTDIR },
+        { SHMFS_ROOT, file, "file", "y", 0, -ENOTDIR },
+        { SHMFS_ROOT, UINT32_MAX, "file", "y", 0, -ESTALE },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
