@@ -392,7 +392,7 @@ static void *try_and_abort(void *arg)
     set(&t, &toy[0], 'n');
     MUST(txn_lock_group(&t, trier->had));
     CHECK_EQ(txn_lock_group(&t, trier->wants), -EAGAIN);
-    txn_abort(&t);
+    txn_abort_for(&t, -EAGAIN);
     STORE(&trier->aborted, 1);
     return NULL;
 }
