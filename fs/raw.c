@@ -302,13 +302,12 @@ static void serve_tmpfile(struct driver *d, int fd)
 static void serve_setxattr(struct driver *d, int fd)
 {
     const struct setxattr_in *in = body_of(OP_SETXATTR, sizeof(*in));
-    const char *name = (const char *)(in + 1);
     const char *end = (const char *)current.header + current.size;
-    size_t length;
     int r = -EINVAL;
 
     if (in) {
-        length = strnlen(name, (size_t)(end - name));
+        const char *name = (const char *)(in + 1);
+        size_t length = strnlen(name, (size_t)(end - name));
         if (length < (size_t)(end - name) && in->size <= (size_t)(end - name) - length - 1) {
             int kill = in->setxattr_flags & SETXATTR_ACL_KILL_SGID ? SHMFS_XATTR_KILL_SGID : 0;
 

@@ -249,5 +249,6 @@ void check_dir(struct check *ck, uint32_t ino, const struct inode *inode, struct
     check_map_walk(map, inode);
     if (w.any)
         check_bucket(map, UINT64_C(1) << (KEY_HASH_BITS + KEY_TIE_BITS));
+    map->arg = NULL;
     *ret = w.found;
 }

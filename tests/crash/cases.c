@@ -8,7 +8,10 @@
 #define LONG X50 X50 X50 X50
 
 /* The rest: .judge, .step, .repeat. */
-#define CASE(name_, setup_, ops_, ...) { .name = (name_), .setup = (setup_), .ops = (ops_), ##__VA_ARGS__ }
+#define CASE(name_, setup_, ops_, ...) \
+    { \
+        .name = (name_), .setup = (setup_), .ops = (ops_), ##__VA_ARGS__ \
+    }
 
 const struct crash_case cases[] = {
     /* ---- making ---- */
@@ -22,7 +25,8 @@ const struct crash_case cases[] = {
     CASE("symlink", "", "symlink /s 10; symlink /i 112; symlink /l 113; symlink /m 4000"),
     CASE("tmpfile", "mkdir /d", "tmpfile /d; linkheld /d/x; drop"),
     CASE("tmpfile-dropped", "mkdir /d", "tmpfile /d; drop"),
-    CASE("link", "mkdir /d; mkdir /e; create /e/z; create /d/a", "link /d/a /d/b; link /d/a /e/c; link /e/z /d/z"),
+    CASE("link", "mkdir /d; mkdir /e; create /e/z; create /d/a",
+         "link /d/a /d/b; link /d/a /e/c; link /e/z /d/z"),
     CASE("acl-inherit", "mkdir /d; defacl /d named", "create /d/a; mkdir /d/e; fifo /d/f; symlink /d/s 5"),
     CASE("acl-inherit-small", "mkdir /d; defacl /d small", "create /d/a; mkdir /d/e"),
 
@@ -38,33 +42,37 @@ const struct crash_case cases[] = {
     CASE("unlink-held", "file /a 9000; hold /a", "unlink /a; drop"),
     CASE("unlink-held-fragmented", "scatter /a 30; setxattr /a user.x 9000 2; hold /a; unlink /a", "drop"),
     CASE("unlink-missing", "create /a; mkdir /d", "ENOENT unlink /b; ENOENT rmdir /b; ENOENT unlink /d/c"),
-    CASE("rmdir", "mkdir /d; mkdir /d/e; mkdir /f; create /f/a; unlink /f/a", "rmdir /d/e; rmdir /d; rmdir /f"),
+    CASE("rmdir", "mkdir /d; mkdir /d/e; mkdir /f; create /f/a; unlink /f/a",
+         "rmdir /d/e; rmdir /d; rmdir /f"),
     CASE("rmdir-held", "mkdir /d; hold /d", "rmdir /d; drop"),
     CASE("rmdir-not-empty", "mkdir /d; create /d/a", "ENOTEMPTY rmdir /d"),
 
     /* ---- renaming ---- */
-    CASE("rename-same-dir", "mkdir /d; create /d/a; create /d/b", "rename /d/a /d/c; rename /d/c /d/longer-than-before"),
+    CASE("rename-same-dir", "mkdir /d; create /d/a; create /d/b",
+         "rename /d/a /d/c; rename /d/c /d/longer-than-before"),
     CASE("rename-cross-dir", "mkdir /d; mkdir /e; create /d/a; create /e/b",
-      "rename /d/a /e/a; rename /e/b /d/b; rename /e/a /a; rename /a /e/a"),
+         "rename /d/a /e/a; rename /e/b /d/b; rename /e/a /a; rename /a /e/a"),
     CASE("rename-over-file", "file /a 100 1; file /b 9000 2; mkdir /d; scatter /d/c 12",
-      "rename /a /b; rename /b /d/c"),
+         "rename /a /b; rename /b /d/c"),
     CASE("rename-over-held", "file /a 100 1; file /b 9000 2; hold /b", "rename /a /b; drop"),
-    CASE("rename-over-link", "file /a 100 1; file /b 100 2; link /b /c; link /a /z", "rename /a /b; rename /z /b"),
+    CASE("rename-over-link", "file /a 100 1; file /b 100 2; link /b /c; link /a /z",
+         "rename /a /b; rename /z /b"),
     CASE("rename-over-xattrs", "file /a 10; file /b 10; setxattr /b user.x 30000 1", "rename /a /b"),
     CASE("rename-over-dir", "mkdir /d; mkdir /e; mkdir /e/f; create /d/a", "rename /d /e/f"),
     CASE("rename-over-dir-same", "mkdir /d; mkdir /e; create /d/a", "rename /d /e"),
     CASE("rename-over-full-dir", "mkdir /d; mkdir /e; create /e/a", "ENOTEMPTY rename /d /e"),
-    CASE("rename-dir-across", "mkdir /d; mkdir /d/e; mkdir /f; create /d/e/a", "rename /d/e /f/g; rename /f/g /g"),
+    CASE("rename-dir-across", "mkdir /d; mkdir /d/e; mkdir /f; create /d/e/a",
+         "rename /d/e /f/g; rename /f/g /g"),
     CASE("rename-dir-into-itself", "mkdir /d; mkdir /d/e", "EINVAL rename /d /d/e/f"),
     CASE("rename-noreplace", "create /a; create /b", "EEXIST rename /a /b noreplace; rename /a /c noreplace"),
     CASE("rename-exchange", "file /a 100 1; mkdir /d; file /d/b 5000 2; link /a /c",
-      "rename /a /d/b exchange; rename /a /c exchange"),
+         "rename /a /d/b exchange; rename /a /c exchange"),
     CASE("rename-exchange-dirs", "mkdir /d; mkdir /d/e; create /d/e/x; mkdir /f; mkdir /f/g; create /f/h",
-      "rename /d/e /f/g exchange; rename /d/e /f/h exchange; rename /d /f exchange"),
+         "rename /d/e /f/g exchange; rename /d/e /f/h exchange; rename /d /f exchange"),
     CASE("rename-whiteout", "mkdir /d; create /d/a; create /d/b; mkdir /e",
-      "rename /d/a /d/c whiteout; rename /d/b /e/b whiteout; rename /d/c /d/a whiteout"),
-    CASE("rename-grows", "mkdir /d; mkdir /e; many /d 14 240; file /e/y 5000", "rename /e/y /d/y%d" LONG "; link /d/0 /e/y",
-      .repeat = 5),
+         "rename /d/a /d/c whiteout; rename /d/b /e/b whiteout; rename /d/c /d/a whiteout"),
+    CASE("rename-grows", "mkdir /d; mkdir /e; many /d 14 240; file /e/y 5000",
+         "rename /e/y /d/y%d" LONG "; link /d/0 /e/y", .repeat = 5),
     CASE("rename-of-one-inode", "create /a; link /a /b", "rename /a /b"),
 
     /* ---- directories that grow and shrink ---- */
@@ -73,15 +81,18 @@ const struct crash_case cases[] = {
     CASE("dir-grows-middle", "mkdir /d; many /d 40 60; create /f", "link /f /d/%d-" X50, .repeat = 40),
     CASE("dir-shrinks", "mkdir /d; many /d 130 200", "unlinkfirst /d", .repeat = 130),
     CASE("dir-churns", "mkdir /d; create /f; link /f /d/a; link /f /d/b; link /f /d/c; link /f /d/d",
-      "link /f /d/%d-" LONG "; rename /d/%d-" LONG " /d/%d-y; unlink /d/%d-y", .repeat = 18),
+         "link /f /d/%d-" LONG "; rename /d/%d-" LONG " /d/%d-y; unlink /d/%d-y", .repeat = 18),
 
     /* ---- sizes ---- */
     CASE("truncate-up", "file /a 5000", "truncate /a 5001; truncate /a 50000; truncate /a 10K"),
-    CASE("truncate-down", "file /a 60000", "truncate /a 50000; truncate /a 40K; truncate /a 100; truncate /a 0"),
-    CASE("truncate-within", "file /a 4000", "truncate /a 3999; truncate /a 8; truncate /a 1; truncate /a 4000"),
+    CASE("truncate-down", "file /a 60000",
+         "truncate /a 50000; truncate /a 40K; truncate /a 100; truncate /a 0"),
+    CASE("truncate-within", "file /a 4000",
+         "truncate /a 3999; truncate /a 8; truncate /a 1; truncate /a 4000"),
     CASE("truncate-fragmented", "scatter /a 60", "truncate /a 100000; truncate /a 5000; truncate /a 0"),
     CASE("truncate-very-fragmented", "sparse /a 200", "truncate /a 1000000; truncate /a 7; truncate /a 0"),
-    CASE("truncate-allocated", "file /a 100; fallocate /a 0 100000 keep", "truncate /a 50; truncate /a 100000; truncate /a 0"),
+    CASE("truncate-allocated", "file /a 100; fallocate /a 0 100000 keep",
+         "truncate /a 50; truncate /a 100000; truncate /a 0"),
     CASE("truncate-hole", "create /a; truncate /a 100000", "truncate /a 50000; truncate /a 0"),
 
     /* ---- writes ---- */
@@ -89,29 +100,37 @@ const struct crash_case cases[] = {
     CASE("write-first-block", "create /a", "write /a 0 4096 1; write /a 4096 4096 2"),
     CASE("write-first-large", "create /a", "write /a 0 64K 1; write /a 64K 65535 2"),
     CASE("write-first-behind", "create /a", "write /a 100000 10 1; write /a 50000 10 2"),
-    CASE("write-over", "file /a 20000 1", "write /a 0 10 2; write /a 4090 12 3; write /a 0 20000 4; write /a 8192 4096 5"),
+    CASE("write-over", "file /a 20000 1",
+         "write /a 0 10 2; write /a 4090 12 3; write /a 0 20000 4; write /a 8192 4096 5"),
     CASE("write-over-64k", "file /a 70000 1", "write /a 100 64K 2; write /a 0 64K 3"),
     CASE("write-over-fragmented", "scatter /a 40", "write /a 1 64K 2; write /a 4096 64K 3"),
     CASE("write-append", "file /a 100 1",
-      "write /a 0 1 2 append; write /a 0 5000 3 append; write /a 0 4096 4 append; write /a 0 50000 5 append"),
-    CASE("write-spans-end", "file /a 5000 1", "write /a 4000 3000 2; write /a 6999 2 3; write /a 5000 60000 4"),
+         "write /a 0 1 2 append; write /a 0 5000 3 append; write /a 0 4096 4 append; write /a 0 50000 5 "
+         "append"),
+    CASE("write-spans-end", "file /a 5000 1",
+         "write /a 4000 3000 2; write /a 6999 2 3; write /a 5000 60000 4"),
     CASE("write-hole", "sparse /a 20", "write /a 4096 4096 2; write /a 12288 100 3; write /a 21000 20 4"),
     CASE("write-mixed", "sparse /a 20", "write /a 1 64K 2; write /a 64K 64K 3"),
-    CASE("write-mixed-fragmented", "sparse /a 12; fallocate /a 30000 9000 keep; truncate /a 40000", "write /a 4000 60000 2"),
-    CASE("write-allocated", "create /a; fallocate /a 0 100000 keep", "write /a 5 10 1; write /a 9000 30000 2"),
+    CASE("write-mixed-fragmented", "sparse /a 12; fallocate /a 30000 9000 keep; truncate /a 40000",
+         "write /a 4000 60000 2"),
+    CASE("write-allocated", "create /a; fallocate /a 0 100000 keep",
+         "write /a 5 10 1; write /a 9000 30000 2"),
     CASE("write-large", "create /a", "write /a 0 200K 1", .judge = JUDGE_PREFIX),
     CASE("write-large-over", "file /a 250K 1", "write /a 1000 200K 2", .judge = JUDGE_PREFIX),
     CASE("write-large-mixed", "sparse /a 30", "write /a 5000 200K 2", .judge = JUDGE_PREFIX),
     CASE("write-large-spans-end", "file /a 100K 1", "write /a 50K 150K 2", .judge = JUDGE_PREFIX),
     CASE("write-large-append", "file /a 99999 1", "write /a 0 100K 2 append", .judge = JUDGE_PREFIX),
-    CASE("write-large-allocated", "file /a 4000 1; fallocate /a 0 300K keep", "write /a 100 200K 2", .judge = JUDGE_PREFIX),
+    CASE("write-large-allocated", "file /a 4000 1; fallocate /a 0 300K keep", "write /a 100 200K 2",
+         .judge = JUDGE_PREFIX),
     CASE("write-kill", "file /a 10 1; chmod /a 06775", "write /a 5 10 2 kill"),
-    CASE("write-kill-capability", "file /a 10 1; setxattr /a security.capability 20 1; setxattr /a user.x 10 1",
-      "write /a 5 10 2 kill", .judge = JUDGE_STEPS, .step = "removexattr /a security.capability"),
+    CASE("write-kill-capability",
+         "file /a 10 1; setxattr /a security.capability 20 1; setxattr /a user.x 10 1",
+         "write /a 5 10 2 kill", .judge = JUDGE_STEPS, .step = "removexattr /a security.capability"),
     CASE("read", "file /a 5000", "read /a 10"),
 
     /* ---- maps ---- */
-    CASE("map-root-grows", "sparse /a 6 3", "write /a 72K 1 1; write /a 84K 1 1; write /a 96K 1 1; write /a 8K 1 1"),
+    CASE("map-root-grows", "sparse /a 6 3",
+         "write /a 72K 1 1; write /a 84K 1 1; write /a 96K 1 1; write /a 8K 1 1"),
     CASE("map-root-grows-low", "sparse /a 7 3", "write /a 8K 1 1"),
     CASE("map-node-appends", "sparse /a 253 3", "write /a 3036K 1 1; write /a 3048K 1 1; write /a 3060K 1 1"),
     CASE("map-node-splits-low", "sparse /a 254 3", "write /a 8K 1 1; write /a 20K 1 1"),
@@ -120,39 +139,55 @@ const struct crash_case cases[] = {
     CASE("map-node-splits-high", "sparse /a 254 3", "write /a 3032K 1 1; write /a 200K 1 1"),
     CASE("map-node-splits-64k", "sparse /a 250 3", "write /a 20K 64K 1"),
     CASE("map-first-entry", "create /a; write /a 100K 1 1", "write /a 50K 1 1; write /a 10K 1 1"),
-    CASE("map-shrinks", "sparse /a 256; truncate /a 80K", "truncate /a 60K; truncate /a 50K; truncate /a 8K; truncate /a 4K"),
+    CASE("map-shrinks", "sparse /a 256; truncate /a 80K",
+         "truncate /a 60K; truncate /a 50K; truncate /a 8K; truncate /a 4K"),
 
     /* ---- fallocate ---- */
-    CASE("fallocate", "create /a; file /b 5000", "fallocate /a 0 10000; fallocate /a 20000 1; fallocate /b 100 200; fallocate /b 0 6000", .judge = JUDGE_BLOCKS),
-    CASE("fallocate-keep", "file /a 100 1", "fallocate /a 0 50000 keep; fallocate /a 0 100 keep", .judge = JUDGE_BLOCKS),
+    CASE("fallocate", "create /a; file /b 5000",
+         "fallocate /a 0 10000; fallocate /a 20000 1; fallocate /b 100 200; fallocate /b 0 6000",
+         .judge = JUDGE_BLOCKS),
+    CASE("fallocate-keep", "file /a 100 1", "fallocate /a 0 50000 keep; fallocate /a 0 100 keep",
+         .judge = JUDGE_BLOCKS),
     CASE("fallocate-holes", "sparse /a 20", "fallocate /a 4096 50000", .judge = JUDGE_BLOCKS),
     CASE("fallocate-large", "create /a", "fallocate /a 0 1500K", .judge = JUDGE_BLOCKS),
-    CASE("fallocate-full", "create /a; full 10", "ENOSPC fallocate /a 0 100000; fallocate /a 0 40000", .judge = JUDGE_BLOCKS),
-    CASE("punch", "file /a 60000 1", "fallocate /a 8192 8192 punch; fallocate /a 100 200 punch; fallocate /a 30000 10000 punch"),
-    CASE("punch-middle", "file /a 60000 1; fallocate /a 8192 100 punch", "fallocate /a 12288 4096 punch; fallocate /a 0 60000 punch"),
+    CASE("fallocate-full", "create /a; full 10", "ENOSPC fallocate /a 0 100000; fallocate /a 0 40000",
+         .judge = JUDGE_BLOCKS),
+    CASE("punch", "file /a 60000 1",
+         "fallocate /a 8192 8192 punch; fallocate /a 100 200 punch; fallocate /a 30000 10000 punch"),
+    CASE("punch-middle", "file /a 60000 1; fallocate /a 8192 100 punch",
+         "fallocate /a 12288 4096 punch; fallocate /a 0 60000 punch"),
     CASE("punch-fragmented", "scatter /a 60", "fallocate /a 5000 150000 punch; fallocate /a 0 4096 punch"),
     CASE("punch-hole", "sparse /a 10", "fallocate /a 4096 4096 punch; fallocate /a 0 70000 punch"),
-    CASE("punch-node-splits", "create /f; many / 2 10; sparse /a 253; write /a 2100000 9000 1", "fallocate /a 2101248 4096 punch"),
-    CASE("zero", "file /a 60000 1", "fallocate /a 100 40000 zero; fallocate /a 50000 30000 zero; fallocate /a 9000 100 zerokeep",
-      .judge = JUDGE_BLOCKS),
+    CASE("punch-node-splits", "create /f; many / 2 10; sparse /a 253; write /a 2100000 9000 1",
+         "fallocate /a 2101248 4096 punch"),
+    CASE("zero", "file /a 60000 1",
+         "fallocate /a 100 40000 zero; fallocate /a 50000 30000 zero; fallocate /a 9000 100 zerokeep",
+         .judge = JUDGE_BLOCKS),
     CASE("zero-fragmented", "scatter /a 30", "fallocate /a 5000 100000 zero", .judge = JUDGE_BLOCKS),
     CASE("copy", "file /a 30000 1; create /b", "copy /a 0 /b 0 30000; copy /a 5000 /b 100 5000"),
-    CASE("copy-large", "create /b; file /a 200K 1", "copy /a 100 /b 0 150K; copy /a 0 /b 200K 130K", .judge = JUDGE_PREFIX),
+    CASE("copy-large", "create /b; file /a 200K 1", "copy /a 100 /b 0 150K; copy /a 0 /b 200K 130K",
+         .judge = JUDGE_PREFIX),
 
     /* ---- attributes ---- */
     CASE("chmod", "create /a; mkdir /d", "chmod /a 0600; chmod /d 01777; chown /a 5 6"),
     CASE("chmod-acl", "create /a; acl /a named; setxattr /a user.x 9000 1", "chmod /a 0640; chmod /a 0777"),
     CASE("chown-kills", "create /a; chmod /a 06755", "chown /a 5 6"),
-    CASE("size-and-mode", "file /a 60000; acl /a named", "resetmode /a 100 0600", .judge = JUDGE_STEPS, .step = "chmod /a 0600"),
-    CASE("setxattr", "create /a", "setxattr /a user.a 5 1; setxattr /a user.b 6 2; setxattr /a user.a 7 3; setxattr /a user.c 0 0"),
-    CASE("setxattr-large", "create /a; setxattr /a user.a 10 1", "setxattr /a user.l 20000 1; setxattr /a user.m 64K 2"),
+    CASE("size-and-mode", "file /a 60000; acl /a named", "resetmode /a 100 0600", .judge = JUDGE_STEPS,
+         .step = "chmod /a 0600"),
+    CASE("setxattr", "create /a",
+         "setxattr /a user.a 5 1; setxattr /a user.b 6 2; setxattr /a user.a 7 3; setxattr /a user.c 0 0"),
+    CASE("setxattr-large", "create /a; setxattr /a user.a 10 1",
+         "setxattr /a user.l 20000 1; setxattr /a user.m 64K 2"),
     CASE("setxattr-replace", "create /a; setxattr /a user.a 30000 1; setxattr /a user.b 30 2",
-      "setxattr /a user.a 30000 3; setxattr /a user.a 10 3; setxattr /a user.a 9000 4 replace"),
+         "setxattr /a user.a 30000 3; setxattr /a user.a 10 3; setxattr /a user.a 9000 4 replace"),
     CASE("setxattr-fails", "create /a; setxattr /a user.a 10 1",
-      "EEXIST setxattr /a user.a 9 1 create; ENODATA setxattr /a user.b 9 1 replace; ENODATA removexattr /a user.b"),
-    CASE("removexattr", "create /a; setxattr /a user.a 10 1; setxattr /a user.b 20000 1; setxattr /a user.c 10 1",
-      "removexattr /a user.b; removexattr /a user.a; removexattr /a user.c"),
-    CASE("acl", "create /a; mkdir /d", "acl /a named; acl /a small; acl /d named; defacl /d named; defacl /d small"),
+         "EEXIST setxattr /a user.a 9 1 create; ENODATA setxattr /a user.b 9 1 replace; ENODATA removexattr "
+         "/a user.b"),
+    CASE("removexattr",
+         "create /a; setxattr /a user.a 10 1; setxattr /a user.b 20000 1; setxattr /a user.c 10 1",
+         "removexattr /a user.b; removexattr /a user.a; removexattr /a user.c"),
+    CASE("acl", "create /a; mkdir /d",
+         "acl /a named; acl /a small; acl /d named; defacl /d named; defacl /d small"),
     CASE("acl-on-xattrs", "create /a; setxattr /a user.a 9000 1", "acl /a named; acl /a small"),
 
     /* ---- uses ---- */
@@ -160,15 +195,20 @@ const struct crash_case cases[] = {
     CASE("forget", "create /a; hold /a; ref /a", "drop; drop"),
 
     /* ---- rollback by the living ---- */
-    CASE("full-create", "mkdir /d; full 0", "ENOSPC create /d/a; ENOSPC mkdir /d/b; ENOSPC symlink /d/s 3000; mkdir /e"),
-    CASE("full-dir-grows", "mkdir /d; many /d 16 238; create /f; full 0", "ENOSPC link /f /d/%d-" LONG, .repeat = 1),
-    CASE("full-write", "file /a 100 1; full 5", "write /a 0 60000 2; write /a 50 5000 3", .judge = JUDGE_PREFIX),
+    CASE("full-create", "mkdir /d; full 0",
+         "ENOSPC create /d/a; ENOSPC mkdir /d/b; ENOSPC symlink /d/s 3000; mkdir /e"),
+    CASE("full-dir-grows", "mkdir /d; many /d 16 238; create /f; full 0", "ENOSPC link /f /d/%d-" LONG,
+         .repeat = 1),
+    CASE("full-write", "file /a 100 1; full 5", "write /a 0 60000 2; write /a 50 5000 3",
+         .judge = JUDGE_PREFIX),
     CASE("full-write-fragmented", "sparse /a 9; full 3", "write /a 5 40000 2", .judge = JUDGE_PREFIX),
     CASE("full-write-none", "create /a; full 0", "ENOSPC write /a 0 60000 2; ENOSPC write /a 0 100K 2"),
     CASE("full-write-large", "file /a 100 1; full 30", "write /a 50 200K 2", .judge = JUDGE_PREFIX),
-    CASE("full-xattr", "create /a; setxattr /a user.a 10 1; full 2", "ENOSPC setxattr /a user.b 20000 2; setxattr /a user.b 4000 2"),
+    CASE("full-xattr", "create /a; setxattr /a user.a 10 1; full 2",
+         "ENOSPC setxattr /a user.b 20000 2; setxattr /a user.b 4000 2"),
     CASE("full-rename", "mkdir /d; mkdir /e; create /e/a; full 0", "ENOSPC rename /e/a /d/a"),
-    CASE("full-inodes", "mkdir /d; create /d/x; create /a; fullinodes", "ENOSPC create /d/a; ENOSPC rename /d/x /d/y whiteout; unlink /a; create /d/b"),
+    CASE("full-inodes", "mkdir /d; create /d/x; create /a; fullinodes",
+         "ENOSPC create /d/a; ENOSPC rename /d/x /d/y whiteout; unlink /a; create /d/b"),
 };
 const size_t ncases = COUNT(cases);
 
@@ -176,16 +216,16 @@ const size_t ncases = COUNT(cases);
  * Two groups of 1,023 and 1,024 blocks: /full fills the first but for some, /span gets the rest of it and a part
  * of the second, and what is made after it lies in the second. A, whose slot is 0, is at home in the first.
  */
-#define TWO_GROUPS                                                                                       \
+#define TWO_GROUPS \
     "file /low 100 1; mkdir /d; many /d 19 200; full 1100; file /span 400K 1; mkdir /e; many /e 19 200; " \
     "setxattr /e user.x 9000 1; create /high; fallocate /high 0 2000K; file /tail 9000 1; scatter /s 20"
-#define TWO_GROUPS_OPS                                                                                   \
-    {                                                                                                    \
-        "unlink /span", "truncate /span 5000", "write /span 10K 60000 2", "create /d/s0" LONG,           \
-            "create /e/s1" LONG, "mkdir /e/s2" LONG, "link /low /e/s3" LONG, "write /low 0 60000 2",     \
-            "rename /tail /low", "setxattr /e user.x 20000 2", "setxattr /low user.y 9000 2",            \
-            "unlink /high", "create /new", "symlink /e/l 3000", "unlink /s", "rename /low /span",        \
-            "fallocate /span 100000 200000 punch"                                                        \
+#define TWO_GROUPS_OPS \
+    { \
+        "unlink /span", "truncate /span 5000", "write /span 10K 60000 2", "create /d/s0" LONG, \
+            "create /e/s1" LONG, "mkdir /e/s2" LONG, "link /low /e/s3" LONG, "write /low 0 60000 2", \
+            "rename /tail /low", "setxattr /e user.x 20000 2", "setxattr /low user.y 9000 2", \
+            "unlink /high", "create /new", "symlink /e/l 3000", "unlink /s", "rename /low /span", \
+            "fallocate /span 100000 200000 punch" \
     }
 
 const struct crash_world worlds[] = {
@@ -241,8 +281,8 @@ const struct crash_world worlds[] = {
         .name = "last-blocks",
         .size = 2 << 20,
         .setup = "mkdir /d; create /d/z; create /a; create /b; create /c; file /e 30000; full 15",
-        .ops = { "write /a 0 60000 1", "write /b 0 60000 2", "symlink /d/s 3000", "setxattr /c user.x 50000 1",
-                 "create /new", "unlink /e" },
+        .ops = { "write /a 0 60000 1", "write /b 0 60000 2", "symlink /d/s 3000",
+                 "setxattr /c user.x 50000 1", "create /new", "unlink /e" },
     },
     { .name = "two-groups", .size = 8 << 20, .setup = TWO_GROUPS, .ops = TWO_GROUPS_OPS },
     { .name = "two-groups-shifted", .size = 8 << 20, .shift = 1, .setup = TWO_GROUPS, .ops = TWO_GROUPS_OPS },

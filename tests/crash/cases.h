@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 enum judge {
-    JUDGE_WHOLE,  /* the state before or the state after */
+    JUDGE_WHOLE, /* the state before or the state after */
     JUDGE_PREFIX, /* or, in the file that `ops` names first, a part of what was to be written, from its start */
     JUDGE_BLOCKS, /* or the contents before or after, with any number of blocks */
     JUDGE_STEPS,  /* or the state after the script `step` */

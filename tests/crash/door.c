@@ -114,8 +114,12 @@ static void guest_torn(struct watch *w, uint8_t *at, size_t n, const uint8_t *ol
 static void guest_comes(struct shmfs *fs)
 {
     guest.fs = fs;
-    guest.watch = (struct watch){ .base = fs->base, .len = fs->map_len, .armed = true, .dirty = guest_dirty,
-                                  .store = guest_store, .torn = guest_torn };
+    guest.watch = (struct watch){ .base = fs->base,
+                                  .len = fs->map_len,
+                                  .armed = true,
+                                  .dirty = guest_dirty,
+                                  .store = guest_store,
+                                  .torn = guest_torn };
     hooks_watch(&guest.watch);
     exam.store[1] = 0;
     wraps_attach = NULL;

@@ -26,11 +26,11 @@ static const struct {
 static int options(int argc, char **argv)
 {
     static const struct option list[] = {
-        { "all", no_argument, NULL, 'a' },          { "mode", required_argument, NULL, 'm' },
-        { "case", required_argument, NULL, 'c' },   { "op", required_argument, NULL, 'o' },
-        { "heir", required_argument, NULL, 'h' },   { "seed", required_argument, NULL, 's' },
-        { "store", required_argument, NULL, '0' },  { "second", required_argument, NULL, '1' },
-        { "fine", no_argument, NULL, 'f' },         { NULL, 0, NULL, 0 },
+        { "all", no_argument, NULL, 'a' },         { "mode", required_argument, NULL, 'm' },
+        { "case", required_argument, NULL, 'c' },  { "op", required_argument, NULL, 'o' },
+        { "heir", required_argument, NULL, 'h' },  { "seed", required_argument, NULL, 's' },
+        { "store", required_argument, NULL, '0' }, { "second", required_argument, NULL, '1' },
+        { "fine", no_argument, NULL, 'f' },        { NULL, 0, NULL, 0 },
     };
     int opt;
 

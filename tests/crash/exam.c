@@ -10,7 +10,6 @@
 
 #include "mutant.h"
 
-
 struct exam exam;
 
 static struct view found;
@@ -34,16 +33,19 @@ static const char *area_name(const struct level *l, const uint8_t *at, char *buf
     else if (off >= o->blocks)
         snprintf(buf, n, "block %" PRIu64 " byte %" PRIu64, (off - o->blocks) / BLOCK_SIZE, off % BLOCK_SIZE);
     else if (off >= o->inodes)
-        snprintf(buf, n, "inode %" PRIu64 " byte %" PRIu64, (off - o->inodes) / INODE_SIZE, (off - o->inodes) % INODE_SIZE);
+        snprintf(buf, n, "inode %" PRIu64 " byte %" PRIu64, (off - o->inodes) / INODE_SIZE,
+                 (off - o->inodes) % INODE_SIZE);
     else if (off >= o->group_desc)
         snprintf(buf, n, "group descriptors and maps, byte %" PRIu64, off - o->group_desc);
     else if (off >= o->group_rt)
         snprintf(buf, n, "runtime record of group %" PRIu64, (off - o->group_rt) / sizeof(struct group_rt));
     else if (off >= o->inode_rt)
         snprintf(buf, n, "runtime record of inode %" PRIu64 " byte %" PRIu64,
-                 (off - o->inode_rt) / sizeof(struct inode_rt), (off - o->inode_rt) % sizeof(struct inode_rt));
+                 (off - o->inode_rt) / sizeof(struct inode_rt),
+                 (off - o->inode_rt) % sizeof(struct inode_rt));
     else if (off >= o->slots)
-        snprintf(buf, n, "slot %" PRIu64 " byte %" PRIu64, (off - o->slots) / SLOT_SIZE, (off - o->slots) % SLOT_SIZE);
+        snprintf(buf, n, "slot %" PRIu64 " byte %" PRIu64, (off - o->slots) / SLOT_SIZE,
+                 (off - o->slots) % SLOT_SIZE);
     else
         snprintf(buf, n, "superblock, runtime header or process table, byte %" PRIu64, off);
     return buf;
@@ -58,7 +60,8 @@ void exam_print_pc(const void *pc)
     dl_iterate_phdr(load_address, &base);
     uintptr_t off = (uintptr_t)pc - base - 1;
     fprintf(stderr, "      at +%#zx", (size_t)off);
-    snprintf(command, sizeof(command), "addr2line -sfie '%.*s' %#zx 2>/dev/null", (int)MAX(n, 0), exe, (size_t)off);
+    snprintf(command, sizeof(command), "addr2line -sfie '%.*s' %#zx 2>/dev/null", (int)MAX(n, 0), exe,
+             (size_t)off);
     FILE *f = popen(command, "r");
     for (int i = 0; f != NULL && i < 6 && fgets(line, sizeof(line), f) != NULL; i++) {
         line[strcspn(line, "\n")] = 0;
@@ -79,7 +82,8 @@ void exam_print_place(void)
     fprintf(stderr, "\n");
     for (uint32_t i = 0; i < LEVELS && exam.store[i] != 0; i++) {
         fprintf(stderr, "    death %u: before store %" PRIu64 ", to %s\n", i + 1, exam.store[i],
-                exam.pc[i] == NULL ? "nothing: all is done" : area_name(&levels[i], exam.at[i], area, sizeof(area)));
+                exam.pc[i] == NULL ? "nothing: all is done"
+                                   : area_name(&levels[i], exam.at[i], area, sizeof(area)));
         if (exam.pc[i] != NULL)
             exam_print_pc(exam.pc[i]);
     }

@@ -151,7 +151,8 @@ static void *copy(void *to, const void *from, size_t n, const void *pc)
         w->dirty(w, to, n);
         return __real_memmove(to, from, n);
     }
-    bool backward = (const uint8_t *)to > (const uint8_t *)from && (const uint8_t *)to < (const uint8_t *)from + n;
+    bool backward =
+        (const uint8_t *)to > (const uint8_t *)from && (const uint8_t *)to < (const uint8_t *)from + n;
     cut(w, backward ? COPY_BACKWARD : COPY_FORWARD, to, from, 0, n, pc);
     return to;
 }
@@ -239,30 +240,30 @@ void __tsan_write_range(void *at, size_t n)
     store(at, n, PC);
 }
 
-#define PLAIN(read_name, write_name, n)  \
-    EXPORT void read_name(void *at);     \
-    EXPORT void write_name(void *at);    \
-    void read_name(void *at)             \
-    {                                    \
-        (void)at;                        \
-    }                                    \
-    void write_name(void *at)            \
-    {                                    \
-        store(at, (n), PC);              \
+#define PLAIN(read_name, write_name, n) \
+    EXPORT void read_name(void *at); \
+    EXPORT void write_name(void *at); \
+    void read_name(void *at) \
+    { \
+        (void)at; \
+    } \
+    void write_name(void *at) \
+    { \
+        store(at, (n), PC); \
     }
 /* clang: a load and a store of the same place, announced at once. */
-#define BOTH(name, n)           \
+#define BOTH(name, n) \
     EXPORT void name(void *at); \
-    void name(void *at)         \
-    {                           \
-        store(at, (n), PC);     \
+    void name(void *at) \
+    { \
+        store(at, (n), PC); \
     }
-#define PLAINS(n)                                                        \
-    BOTH(__tsan_read_write##n, n)                                        \
-    BOTH(__tsan_unaligned_read_write##n, n)                              \
-    PLAIN(__tsan_read##n, __tsan_write##n, n)                            \
-    PLAIN(__tsan_unaligned_read##n, __tsan_unaligned_write##n, n)        \
-    PLAIN(__tsan_volatile_read##n, __tsan_volatile_write##n, n)          \
+#define PLAINS(n) \
+    BOTH(__tsan_read_write##n, n) \
+    BOTH(__tsan_unaligned_read_write##n, n) \
+    PLAIN(__tsan_read##n, __tsan_write##n, n) \
+    PLAIN(__tsan_unaligned_read##n, __tsan_unaligned_write##n, n) \
+    PLAIN(__tsan_volatile_read##n, __tsan_volatile_write##n, n) \
     PLAIN(__tsan_unaligned_volatile_read##n, __tsan_unaligned_volatile_write##n, n)
 PLAINS(1)
 PLAINS(2)
@@ -272,65 +273,65 @@ PLAINS(16)
 
 /* ---- atomics: done here, all of them with the strongest order ------------------------------------ */
 
-#define FETCH(bits, type, name)                                                         \
-    EXPORT type __tsan_atomic##bits##_fetch_##name(volatile type *at, type v, int mo);  \
-    type __tsan_atomic##bits##_fetch_##name(volatile type *at, type v, int mo)          \
-    {                                                                                   \
-        (void)mo;                                                                       \
-        store((void *)(uintptr_t)at, sizeof(type), PC);                                 \
-        return __atomic_fetch_##name(at, v, __ATOMIC_SEQ_CST);                          \
+#define FETCH(bits, type, name) \
+    EXPORT type __tsan_atomic##bits##_fetch_##name(volatile type *at, type v, int mo); \
+    type __tsan_atomic##bits##_fetch_##name(volatile type *at, type v, int mo) \
+    { \
+        (void)mo; \
+        store((void *)(uintptr_t)at, sizeof(type), PC); \
+        return __atomic_fetch_##name(at, v, __ATOMIC_SEQ_CST); \
     }
 
-#define COMPARE(bits, type, name)                                                                          \
+#define COMPARE(bits, type, name) \
     EXPORT int __tsan_atomic##bits##_compare_exchange_##name(volatile type *at, type *old, type v, int mo, \
-                                                             int fail);                                    \
-    int __tsan_atomic##bits##_compare_exchange_##name(volatile type *at, type *old, type v, int mo,        \
-                                                      int fail)                                            \
-    {                                                                                                      \
-        (void)mo;                                                                                          \
-        (void)fail;                                                                                        \
-        store((void *)(uintptr_t)at, sizeof(type), PC);                                                    \
-        return __atomic_compare_exchange_n(at, old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);             \
+                                                             int fail); \
+    int __tsan_atomic##bits##_compare_exchange_##name(volatile type *at, type *old, type v, int mo, \
+                                                      int fail) \
+    { \
+        (void)mo; \
+        (void)fail; \
+        store((void *)(uintptr_t)at, sizeof(type), PC); \
+        return __atomic_compare_exchange_n(at, old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
     }
 
-#define ATOMICS(bits, type)                                                                          \
-    EXPORT type __tsan_atomic##bits##_load(const volatile type *at, int mo);                         \
-    type __tsan_atomic##bits##_load(const volatile type *at, int mo)                                 \
-    {                                                                                                \
-        (void)mo;                                                                                    \
-        return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                                \
-    }                                                                                                \
-    EXPORT void __tsan_atomic##bits##_store(volatile type *at, type v, int mo);                      \
-    void __tsan_atomic##bits##_store(volatile type *at, type v, int mo)                              \
-    {                                                                                                \
-        (void)mo;                                                                                    \
-        store((void *)(uintptr_t)at, sizeof(type), PC);                                              \
-        __atomic_store_n(at, v, __ATOMIC_RELEASE);                                                   \
-    }                                                                                                \
-    EXPORT type __tsan_atomic##bits##_exchange(volatile type *at, type v, int mo);                   \
-    type __tsan_atomic##bits##_exchange(volatile type *at, type v, int mo)                           \
-    {                                                                                                \
-        (void)mo;                                                                                    \
-        store((void *)(uintptr_t)at, sizeof(type), PC);                                              \
-        return __atomic_exchange_n(at, v, __ATOMIC_SEQ_CST);                                         \
-    }                                                                                                \
+#define ATOMICS(bits, type) \
+    EXPORT type __tsan_atomic##bits##_load(const volatile type *at, int mo); \
+    type __tsan_atomic##bits##_load(const volatile type *at, int mo) \
+    { \
+        (void)mo; \
+        return __atomic_load_n(at, __ATOMIC_SEQ_CST); \
+    } \
+    EXPORT void __tsan_atomic##bits##_store(volatile type *at, type v, int mo); \
+    void __tsan_atomic##bits##_store(volatile type *at, type v, int mo) \
+    { \
+        (void)mo; \
+        store((void *)(uintptr_t)at, sizeof(type), PC); \
+        __atomic_store_n(at, v, __ATOMIC_RELEASE); \
+    } \
+    EXPORT type __tsan_atomic##bits##_exchange(volatile type *at, type v, int mo); \
+    type __tsan_atomic##bits##_exchange(volatile type *at, type v, int mo) \
+    { \
+        (void)mo; \
+        store((void *)(uintptr_t)at, sizeof(type), PC); \
+        return __atomic_exchange_n(at, v, __ATOMIC_SEQ_CST); \
+    } \
     EXPORT type __tsan_atomic##bits##_compare_exchange_val(volatile type *at, type old, type v, int mo, \
-                                                           int fail);                                \
+                                                           int fail); \
     type __tsan_atomic##bits##_compare_exchange_val(volatile type *at, type old, type v, int mo, int fail) \
-    {                                                                                                \
-        (void)mo;                                                                                    \
-        (void)fail;                                                                                  \
-        store((void *)(uintptr_t)at, sizeof(type), PC);                                              \
-        __atomic_compare_exchange_n(at, &old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);             \
-        return old;                                                                                  \
-    }                                                                                                \
-    COMPARE(bits, type, strong)                                                                      \
-    COMPARE(bits, type, weak)                                                                        \
-    FETCH(bits, type, add)                                                                           \
-    FETCH(bits, type, sub)                                                                           \
-    FETCH(bits, type, and)                                                                           \
-    FETCH(bits, type, or)                                                                            \
-    FETCH(bits, type, xor)                                                                           \
+    { \
+        (void)mo; \
+        (void)fail; \
+        store((void *)(uintptr_t)at, sizeof(type), PC); \
+        __atomic_compare_exchange_n(at, &old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+        return old; \
+    } \
+    COMPARE(bits, type, strong) \
+    COMPARE(bits, type, weak) \
+    FETCH(bits, type, add) \
+    FETCH(bits, type, sub) \
+    FETCH(bits, type, and) \
+    FETCH(bits, type, or) \
+    FETCH(bits, type, xor) \
     FETCH(bits, type, nand)
 
 ATOMICS(8, uint8_t)

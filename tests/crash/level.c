@@ -6,13 +6,13 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define MUST(x)                                                                     \
-    do {                                                                            \
-        long long must_ = (long long)(x);                                           \
-        if (must_ < 0) {                                                            \
+#define MUST(x) \
+    do { \
+        long long must_ = (long long)(x); \
+        if (must_ < 0) { \
             fprintf(stderr, "%s:%d: %s gave %lld\n", __FILE__, __LINE__, #x, must_); \
-            abort();                                                                \
-        }                                                                           \
+            abort(); \
+        } \
     } while (0)
 
 struct level levels[LEVELS];
@@ -129,8 +129,11 @@ static void seat_attach(struct seat *seat, struct level *l, uint32_t role, const
     seat->role = role;
     seat->entry = seat->fs->procs[role];
     hooks_copy(&seat->head, &seat->fs->slots[seat->slot], SLOT_HEAD);
-    seat->watch = (struct watch){ .base = seat->fs->base, .len = seat->fs->map_len, .dirty = seat_dirty,
-                                  .store = seat_store, .torn = seat_torn };
+    seat->watch = (struct watch){ .base = seat->fs->base,
+                                  .len = seat->fs->map_len,
+                                  .dirty = seat_dirty,
+                                  .store = seat_store,
+                                  .torn = seat_torn };
     hooks_watch(&seat->watch);
 }
 
@@ -162,7 +165,9 @@ void seat_die(struct seat *seat)
 /* As proc.c does it. */
 void seat_rise(struct seat *seat)
 {
-    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1,
+    struct flock fl = { .l_type = F_WRLCK,
+                        .l_whence = SEEK_SET,
+                        .l_len = 1,
                         .l_start = (off_t)(seat->fs->l.procs + seat->role * sizeof(struct proc_entry)) };
     char path[32];
 
@@ -201,11 +206,12 @@ static void fix_seed(const char *path, struct layout *ret)
 
 static void level_open(struct level *l, uint32_t number, uint64_t size, uint32_t inodes, uint32_t shift)
 {
-    static const uint32_t roles[LEVELS][SEATS_MAX] = {
-        { ROLE_A, ROLE_B, ROLE_C }, { ROLE_HEIR }, { ROLE_LAST }
+    static const uint32_t roles[LEVELS][SEATS_MAX] = { { ROLE_A, ROLE_B, ROLE_C },
+                                                       { ROLE_HEIR },
+                                                       { ROLE_LAST } };
+    struct shmfs_make make = {
+        .size = size, .max_size = size, .inodes = inodes, .mode = 0600, .root_mode = 0755, .force = true
     };
-    struct shmfs_make make = { .size = size, .max_size = size, .inodes = inodes, .mode = 0600,
-                               .root_mode = 0755, .force = true };
     struct shmfs_geometry geometry;
     struct shmfs_diag diag;
     struct layout layout;

@@ -18,11 +18,11 @@ enum { LEVELS = 3, SEATS_MAX = 3 };
 
 /* Whose seat has which entry of the process table; slots are claimed at a place that follows from it. */
 enum role {
-    ROLE_A = 0,      /* level 0: whose death at each store is looked at */
-    ROLE_B = 4,      /* level 0: another, at work at the same time */
-    ROLE_C = 8,      /* level 0: the undertaker while A lives */
-    ROLE_HEIR = 12,  /* level 1: recovers, or goes on working */
-    ROLE_LAST = 16,  /* level 2 */
+    ROLE_A = 0,     /* level 0: whose death at each store is looked at */
+    ROLE_B = 4,     /* level 0: another, at work at the same time */
+    ROLE_C = 8,     /* level 0: the undertaker while A lives */
+    ROLE_HEIR = 12, /* level 1: recovers, or goes on working */
+    ROLE_LAST = 16, /* level 2 */
     ROLES = 20,
 };
 

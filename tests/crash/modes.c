@@ -142,7 +142,8 @@ void modes_rebuild(void)
     replay(at.done, op);
 }
 
-static void case_each(const struct crash_case *c, void (*one)(const struct crash_case *c, const char *op, long result))
+static void case_each(const struct crash_case *c,
+                      void (*one)(const struct crash_case *c, const char *op, long result))
 {
     char op[OP_MAX];
     long result;

@@ -15,8 +15,8 @@ enum mutant_kind {
 
 extern struct mutant {
     const struct shmfs *fs; /* of whose transactions */
-    uint64_t count; /* records so far */
-    uint64_t drop;  /* number of the record to leave out; 0: none */
+    uint64_t count;         /* records so far */
+    uint64_t drop;          /* number of the record to leave out; 0: none */
     /* of the one that was left out */
     enum mutant_kind kind;
     const uint8_t *at;

@@ -81,7 +81,8 @@ static bool is_gone(void)
     const struct shmfs *fs = mutant.fs;
     uint64_t off = (uint64_t)(mutant.at - fs->base);
 
-    return off >= fs->l.inodes && off < fs->l.blocks && fs->inodes[(off - fs->l.inodes) / INODE_SIZE].mode == 0;
+    return off >= fs->l.inodes && off < fs->l.blocks &&
+           fs->inodes[(off - fs->l.inodes) / INODE_SIZE].mode == 0;
 }
 
 static void survivor(const char *name, uint64_t number)
@@ -173,13 +174,12 @@ void mode_mutant(void)
     printf("  %" PRIu64 " records left out, %" PRIu64 " noticed. Survivors: %" PRIu64
            " recorded before in the same transaction, %" PRIu64 " of bytes that did not change, %" PRIu64
            " of times alone, %" PRIu64 " in blocks that were free before, %" PRIu64
-           " of inodes that are freed anyway, %" PRIu64
-           " of what is not compared, %" PRIu64 " others\n",
-           sum.dropped, sum.noticed, sum.covered, sum.unchanged, sum.times, sum.fresh, sum.gone,
-           sum.ignored, sum.others);
+           " of inodes that are freed anyway, %" PRIu64 " of what is not compared, %" PRIu64 " others\n",
+           sum.dropped, sum.noticed, sum.covered, sum.unchanged, sum.times, sum.fresh, sum.gone, sum.ignored,
+           sum.others);
     for (uint32_t i = 0; i < nplaces; i++) {
-        fprintf(stderr, "  survived %u times, first as record %" PRIu64 " of %s\n", places[i].n, places[i].number,
-                places[i].name);
+        fprintf(stderr, "  survived %u times, first as record %" PRIu64 " of %s\n", places[i].n,
+                places[i].number, places[i].name);
         exam_print_pc(places[i].pc);
     }
     if (sum.noticed == 0 || sum.others * 20 > sum.noticed) {

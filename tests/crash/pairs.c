@@ -11,7 +11,10 @@
 #include "mutant.h"
 #include "wraps.h"
 
-enum { PATIENCE = 300 }; /* waits and tries in a row: seconds, in the life of a lock */
+enum {
+    PATIENCE = 300,      /* waits and tries in a row: seconds, in the life of a lock */
+    STORES_MAX = 300000, /* of one operation; the longest has some tens of thousands */
+};
 
 static struct view none, a_alone, b_alone, a_then_b, b_then_a;
 static sigjmp_buf escape;
@@ -69,7 +72,8 @@ static void each_pair(void (*one)(const struct crash_world *w, const char *a, co
         }
         levels_close();
         printf("  %-26s %8" PRIu64 " states  %6.0f/s%s\n", w->name, exam.states - states,
-               (double)(exam.states - states) / (modes_clock() - from), exam.failures > failures ? "  FAILED" : "");
+               (double)(exam.states - states) / (modes_clock() - from),
+               exam.failures > failures ? "  FAILED" : "");
     }
     exam.heir = NULL;
     exam.loose = false;
@@ -82,14 +86,24 @@ static void heir_waits(void)
     exam.ticks++;
     if (waits++ < PATIENCE)
         return;
+    exam.failed_here = 0;
     exam_fail(&levels[1], "the living wait for the dead, for ever", NULL, 0);
     siglongjmp(escape, 1);
 }
 
-/* A new death, a new patience. */
+static void first_store(struct seat *seat, const uint8_t *at, size_t n, const void *pc)
+{
+    waits = 0; /* a new death, a new patience */
+    exam_on_store(seat, at, n, pc);
+}
+
 static void heir_store(struct seat *seat, const uint8_t *at, size_t n, const void *pc)
 {
-    waits = 0;
+    if (exam.store[1] > STORES_MAX) {
+        exam.failed_here = 0; /* to be told in any case */
+        exam_fail(&levels[1], "the living try again and again, for ever", NULL, 0);
+        siglongjmp(escape, 1);
+    }
     exam_on_store(seat, at, n, pc);
 }
 
@@ -104,7 +118,8 @@ static void pair_one(const struct crash_world *w, const char *a, const char *b)
     exam.heirs[1] = exam.allowed[3];
     exam.nheirs = 2;
     exam_begin("pair", w->name, a);
-    levels[0].store = heir_store;
+    levels[0].store = first_store;
+    levels[1].store = heir_store;
     wraps_wait = heir_waits;
     waits = 0;
     if (sigsetjmp(escape, 1) == 0)
@@ -131,7 +146,7 @@ static struct {
 } frozen;
 
 static struct seat *const seat_a = &levels[0].seats[0], *const seat_b = &levels[0].seats[1],
-                   *const seat_c = &levels[0].seats[2];
+                          *const seat_c = &levels[0].seats[2];
 
 /* B, or C at B's burial, waits for A. Somebody dies waiting, too. */
 static void other_waits(void)
@@ -145,6 +160,7 @@ static void a_waits(void)
     exam.ticks++;
     if (waits++ < PATIENCE)
         return;
+    exam.failed_here = 0;
     exam_fail(&levels[0], "A waits for ever for what others left", NULL, 0);
     siglongjmp(escape, 1);
 }
@@ -191,7 +207,7 @@ static void frozen_store(struct seat *seat, const uint8_t *at, size_t n, const v
     if (seat == seat_b) {
         exam.store[1]++;
         exam.pc[1] = pc;
-        exam.at[1] = at;
+        exam.at[1] = level_fs(&levels[1])->base + (at - seat->fs->base);
         if (++frozen.b_stores == frozen.b_at)
             siglongjmp(frozen.dies, 1);
     } else if (seat == seat_a && ++frozen.stores == frozen.at) {

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-
 enum { WORDS_MAX = 8, TEXT_MAX = 256 };
 
 static const struct shmfs_maker maker = { .uid = 7, .gid = 8, .umask = 022 };
@@ -208,7 +207,9 @@ static long do_data(struct shmfs *fs, const struct words *s)
     if (ino == 0)
         return -ENOENT;
     if (is(s, 0, "write")) {
-        unsigned flags = is(s, 5, "append") ? SHMFS_WRITE_APPEND : is(s, 5, "kill") ? SHMFS_WRITE_KILL_PRIV : 0;
+        unsigned flags = is(s, 5, "append") ? SHMFS_WRITE_APPEND
+                         : is(s, 5, "kill") ? SHMFS_WRITE_KILL_PRIV
+                                            : 0;
         return write_at(fs, ino, (uint64_t)number(s, 2), (size_t)number(s, 3), (unsigned)number(s, 4), flags);
     }
     if (is(s, 0, "fallocate")) {
@@ -279,10 +280,14 @@ static long do_acl(struct shmfs *fs, const struct words *s)
         struct posix_acl_xattr_header head;
         struct posix_acl_xattr_entry e[5];
     } acl = { .head = { POSIX_ACL_XATTR_VERSION } };
-    struct posix_acl_xattr_entry small[] = { { ACL_USER_OBJ, 6, 0 }, { ACL_GROUP_OBJ, 4, 0 }, { ACL_OTHER, 1, 0 } };
-    struct posix_acl_xattr_entry named[] = {
-        { ACL_USER_OBJ, 7, 0 }, { ACL_USER, 6, 1000 }, { ACL_GROUP_OBJ, 5, 0 }, { ACL_MASK, 7, 0 }, { ACL_OTHER, 4, 0 }
-    };
+    struct posix_acl_xattr_entry small[] = { { ACL_USER_OBJ, 6, 0 },
+                                             { ACL_GROUP_OBJ, 4, 0 },
+                                             { ACL_OTHER, 1, 0 } };
+    struct posix_acl_xattr_entry named[] = { { ACL_USER_OBJ, 7, 0 },
+                                             { ACL_USER, 6, 1000 },
+                                             { ACL_GROUP_OBJ, 5, 0 },
+                                             { ACL_MASK, 7, 0 },
+                                             { ACL_OTHER, 4, 0 } };
     bool is_small = is(s, 2, "small");
     size_t n = is_small ? sizeof(small) : sizeof(named);
 
@@ -310,7 +315,8 @@ static long do_attr(struct shmfs *fs, const struct words *s)
     }
     attr.size = (uint64_t)number(s, 2);
     attr.mode = (uint32_t)number(s, 3);
-    return shmfs_node_setattr(fs, ino, &attr, SHMFS_SET_SIZE | (is(s, 0, "resetmode") ? SHMFS_SET_MODE : 0), &got);
+    return shmfs_node_setattr(fs, ino, &attr, SHMFS_SET_SIZE | (is(s, 0, "resetmode") ? SHMFS_SET_MODE : 0),
+                              &got);
 }
 
 static long do_xattr(struct shmfs *fs, const struct words *s)
@@ -324,7 +330,9 @@ static long do_xattr(struct shmfs *fs, const struct words *s)
         return shmfs_node_removexattr(fs, ino, s->w[2]);
     AUTO_FREE uint8_t *p = bytes((unsigned)number(s, 4), 0, n);
     return shmfs_node_setxattr(fs, ino, s->w[2], p, n,
-                               is(s, 5, "create") ? XATTR_CREATE : is(s, 5, "replace") ? XATTR_REPLACE : 0);
+                               is(s, 5, "create")    ? XATTR_CREATE
+                               : is(s, 5, "replace") ? XATTR_REPLACE
+                                                     : 0);
 }
 
 static long do_look(struct shmfs *fs, const struct words *s)
@@ -344,24 +352,24 @@ static const struct {
     const char *word;
     long (*run)(struct shmfs *fs, const struct words *s);
 } commands[] = {
-    { "create", do_make },     { "createref", do_make },   { "mkdir", do_make },       { "fifo", do_make },
-    { "chr", do_make },        { "symlink", do_make },     { "file", do_file },        { "unlink", do_name },
-    { "unlinkfirst", do_name },
-    { "rmdir", do_name },      { "rename", do_name },      { "link", do_name },        { "linkheld", do_name },
-    { "many", do_many },       { "hold", do_uses },        { "drop", do_uses },        { "tmpfile", do_uses },
-    { "write", do_data },      { "fallocate", do_data },   { "copy", do_data },        { "read", do_data },
-    { "sparse", do_blocks },   { "scatter", do_blocks },   { "full", do_full },        { "fullinodes", do_full },
-    { "acl", do_acl },         { "defacl", do_acl },       { "chmod", do_attr },       { "chown", do_attr },
-    { "truncate", do_attr },   { "resetmode", do_attr },   { "setxattr", do_xattr },   { "removexattr", do_xattr },
-    { "look", do_look },       { "list", do_look },        { "tend", do_look },        { "ref", do_uses },
+    { "create", do_make },       { "createref", do_make }, { "mkdir", do_make },     { "fifo", do_make },
+    { "chr", do_make },          { "symlink", do_make },   { "file", do_file },      { "unlink", do_name },
+    { "unlinkfirst", do_name },  { "rmdir", do_name },     { "rename", do_name },    { "link", do_name },
+    { "linkheld", do_name },     { "many", do_many },      { "hold", do_uses },      { "drop", do_uses },
+    { "tmpfile", do_uses },      { "write", do_data },     { "fallocate", do_data }, { "copy", do_data },
+    { "read", do_data },         { "sparse", do_blocks },  { "scatter", do_blocks }, { "full", do_full },
+    { "fullinodes", do_full },   { "acl", do_acl },        { "defacl", do_acl },     { "chmod", do_attr },
+    { "chown", do_attr },        { "truncate", do_attr },  { "resetmode", do_attr }, { "setxattr", do_xattr },
+    { "removexattr", do_xattr }, { "look", do_look },      { "list", do_look },      { "tend", do_look },
+    { "ref", do_uses },
 };
 
 static const struct {
     const char *word;
     long error;
 } errors[] = {
-    { "ENOSPC", -ENOSPC }, { "EEXIST", -EEXIST }, { "ENOENT", -ENOENT }, { "ENOTEMPTY", -ENOTEMPTY },
-    { "EINVAL", -EINVAL }, { "ENODATA", -ENODATA },
+    { "ENOSPC", -ENOSPC },       { "EEXIST", -EEXIST }, { "ENOENT", -ENOENT },
+    { "ENOTEMPTY", -ENOTEMPTY }, { "EINVAL", -EINVAL }, { "ENODATA", -ENODATA },
 };
 
 static long run_one(struct shmfs *fs, struct words *s, bool *ret_good)
@@ -395,7 +403,8 @@ struct script_result script_run(struct shmfs *fs, const char *text, bool any)
         bool good;
 
         snprintf(s.text, sizeof(s.text), "%.*s", (int)n, text);
-        for (char *save = NULL, *w = strtok_r(s.text, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save)) {
+        for (char *save = NULL, *w = strtok_r(s.text, " ", &save); w != NULL;
+             w = strtok_r(NULL, " ", &save)) {
             if (s.n < WORDS_MAX)
                 s.w[s.n++] = w;
         }

@@ -26,8 +26,8 @@
 #include "region.h"
 
 struct script_result {
-    long result;       /* of the last command */
-    char failed[80];   /* the command that ended otherwise than it says, or "" */
+    long result;     /* of the last command */
+    char failed[80]; /* the command that ended otherwise than it says, or "" */
 };
 
 /* ANY: errors are no failure. */

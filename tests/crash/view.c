@@ -220,7 +220,8 @@ bool view_same(const struct view *a, const struct view *b, uint32_t but)
     if (a->n != b->n || a->free_inodes != b->free_inodes || a->trouble[0] != 0 || b->trouble[0] != 0)
         return false;
     if (but == VIEW_ALL)
-        return a->free_blocks == b->free_blocks && memcmp(a->nodes, b->nodes, a->n * sizeof(a->nodes[0])) == 0;
+        return a->free_blocks == b->free_blocks &&
+               memcmp(a->nodes, b->nodes, a->n * sizeof(a->nodes[0])) == 0;
     for (uint32_t i = 0; i < a->n; i++) {
         struct view_node x = a->nodes[i];
         const struct view_node *y = &b->nodes[i];
@@ -281,7 +282,8 @@ void view_diff(const struct view *a, const struct view *b, const char *a_name)
     if (b->trouble[0] != 0)
         fprintf(stderr, "      %s\n", b->trouble);
     if (a->free_blocks != b->free_blocks || a->free_inodes != b->free_inodes)
-        fprintf(stderr, "      free: %" PRIu64 " blocks, %" PRIu64 " inodes; then %" PRIu64 " and %" PRIu64 "\n",
+        fprintf(stderr,
+                "      free: %" PRIu64 " blocks, %" PRIu64 " inodes; then %" PRIu64 " and %" PRIu64 "\n",
                 b->free_blocks, b->free_inodes, a->free_blocks, a->free_inodes);
     for (uint32_t i = 0; i < MAX(a->n, b->n) && lines < 4; i++) {
         if (i < a->n && i < b->n && memcmp(&a->nodes[i], &b->nodes[i], sizeof(a->nodes[i])) == 0)

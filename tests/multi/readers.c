@@ -309,7 +309,8 @@ static void names_write(struct shmfs *fs, unsigned number, uint64_t turn)
         must(shmfs_node_rename(fs, SHMFS_ROOT, turn % 2 == 0 ? "here" : "there", SHMFS_ROOT,
                                turn % 2 == 0 ? "there" : "here", 0, &maker),
              "rename");
-        must(shmfs_node_rename(fs, SHMFS_ROOT, "left", SHMFS_ROOT, "right", RENAME_EXCHANGE, &maker), "exchange");
+        must(shmfs_node_rename(fs, SHMFS_ROOT, "left", SHMFS_ROOT, "right", RENAME_EXCHANGE, &maker),
+             "exchange");
         return;
     }
     /* a new file in place of the old one */
@@ -418,8 +419,9 @@ static void finish(const struct scene *s)
 
 static int play(const struct scene *s)
 {
-    struct shmfs_make region = { .size = 16 << 20, .max_size = 16 << 20, .mode = 0600, .root_mode = 0755,
-                                 .force = true };
+    struct shmfs_make region = {
+        .size = 16 << 20, .max_size = 16 << 20, .mode = 0600, .root_mode = 0755, .force = true
+    };
     struct shmfs_geometry geometry;
     struct shmfs_diag diag;
     pid_t pids[PARTS_MAX];
@@ -439,7 +441,8 @@ static int play(const struct scene *s)
 
         pids[n] = fork();
         if (pids[n] == 0)
-            part(writes ? s->write : s->read, writes ? n : n - s->writers, writes ? &board->writes : &board->reads);
+            part(writes ? s->write : s->read, writes ? n : n - s->writers,
+                 writes ? &board->writes : &board->reads);
     }
     for (double until = now() + seconds; now() < until && board->stop == 0;)
         usleep(10000);

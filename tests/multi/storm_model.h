@@ -16,8 +16,8 @@
 #include "node.h"
 
 enum {
-    NAMES = 16,  /* of a worker, in each of the two directories */
-    PLACES = 2,  /* own directory, shared directory */
+    NAMES = 16, /* of a worker, in each of the two directories */
+    PLACES = 2, /* own directory, shared directory */
     SMALL_MAX = 65536,
     BIG_SIZE = 300000,
     RECORD = 64, /* bytes of a record in the log that all append to */
@@ -28,7 +28,7 @@ enum kind { KIND_NONE, KIND_FILE, KIND_DIR, KIND_LINK };
 /* A name. A file's bytes are those of its seed, from 0 to size. */
 struct entry {
     uint8_t kind;
-    uint8_t twin;  /* a second name of the same file is there */
+    uint8_t twin; /* a second name of the same file is there */
     uint16_t mode;
     uint32_t seed, size;
     uint32_t attr; /* the value of user.v has this seed; 0: none */
@@ -63,7 +63,8 @@ struct worker {
 
 uint8_t model_byte(uint32_t seed, uint64_t off);
 void model_fill(uint32_t seed, uint64_t off, uint8_t *buf, size_t n);
-const char *model_name(const struct worker *w, uint32_t place, uint32_t index, bool twin, char *buf, size_t n);
+const char *model_name(const struct worker *w, uint32_t place, uint32_t index, bool twin, char *buf,
+                       size_t n);
 
 /* "" if the name is in that state, or how it differs (static buffer). */
 const char *model_compare(struct shmfs *fs, const struct worker *w, uint32_t place, uint32_t index,
