@@ -189,3 +189,75 @@ int acl_inherit(struct txn *t, uint32_t dino, uint32_t ino, struct inode *in, mo
     in->mode = (in->mode & ~0777u) | acl_mode(&acl);
     return acl.n > 3 ? xattr_change(t, ino, in, ACL_ACCESS, value, n, 0) : 0;
 }
+
+/* ---- permission -------------------------------------------------------------------------------- */
+
+/* The value, read without a lock; -ENODATA where there is none. */
+static int acl_fetch(struct shmfs *fs, uint32_t ino, void **ret_value, struct acl *ret)
+{
+    for (int tries = 0; tries < 100; tries++) { /* it may grow between the two looks */
+        ssize_t n = xattr_get(fs, NULL, ino, ACL_ACCESS, NULL, 0);
+        if (n <= 0)
+            return n < 0 ? (int)n : -ENODATA;
+        void *value = malloc((size_t)n);
+        if (value == NULL)
+            return -ENOMEM;
+        ssize_t got = xattr_get(fs, NULL, ino, ACL_ACCESS, value, (size_t)n);
+        ret->n = 0;
+        int r = got < 0 ? (int)got : acl_parse(value, (size_t)got, ret);
+        if (r == 0 && ret->n > 0) {
+            *ret_value = value;
+            return 0;
+        }
+        free(value);
+        if (got != -ERANGE)
+            return r == 0 ? -ENODATA : r == -EINVAL ? -EUCLEAN : r;
+    }
+    return -EAGAIN;
+}
+
+/* The entry that decides, as acl(5) has it; NULL: a group entry matched, but none that gives all. */
+static const struct posix_acl_xattr_entry *acl_deciding(const struct acl *acl, const struct inode *head,
+                                                        uid_t uid, bool (*in_group)(void *arg, gid_t gid),
+                                                        void *arg, uint32_t want)
+{
+    bool member = false;
+
+    if (uid == head->uid)
+        return acl_entry(acl, ACL_USER_OBJ);
+    for (size_t i = 0; i < acl->n; i++) {
+        if (acl->e[i].e_tag == ACL_USER && acl->e[i].e_id == uid)
+            return &acl->e[i];
+    }
+    for (size_t i = 0; i < acl->n; i++) {
+        const struct posix_acl_xattr_entry *e = &acl->e[i];
+
+        if ((e->e_tag == ACL_GROUP_OBJ && in_group(arg, head->gid)) ||
+            (e->e_tag == ACL_GROUP && in_group(arg, e->e_id))) {
+            member = true;
+            if ((e->e_perm & want) == want)
+                return e;
+        }
+    }
+    return member ? NULL : acl_entry(acl, ACL_OTHER);
+}
+
+int acl_permits(struct shmfs *fs, uint32_t ino, const struct inode *head, uid_t uid,
+                bool (*in_group)(void *arg, gid_t gid), void *arg, uint32_t want)
+{
+    AUTO_FREE void *value = NULL;
+    struct acl acl = { 0 };
+    uint32_t perm;
+    int r = acl_fetch(fs, ino, &value, &acl);
+
+    if (r < 0)
+        return r;
+    const struct posix_acl_xattr_entry *e = acl_deciding(&acl, head, uid, in_group, arg, want);
+    if (e == NULL)
+        return -EACCES;
+    perm = e->e_perm;
+    const struct posix_acl_xattr_entry *mask = acl_entry(&acl, ACL_MASK);
+    if (mask != NULL && (e->e_tag == ACL_USER || e->e_tag == ACL_GROUP || e->e_tag == ACL_GROUP_OBJ))
+        perm &= mask->e_perm;
+    return (perm & want) == want ? 0 : -EACCES;
+}

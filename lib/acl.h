@@ -29,4 +29,11 @@ int acl_inherit(struct txn *t, uint32_t dino, uint32_t ino, struct inode *in, mo
 
 bool acl_is_name(const char *name);
 
+/*
+ * Does the access ACL give user `uid`, who is in the groups that in_group() says, all of `want` (bits as in
+ * a mode)? `head`: the inode's scalar fields. 0, -EACCES; -ENODATA: there is no ACL, and the mode counts.
+ */
+int acl_permits(struct shmfs *fs, uint32_t ino, const struct inode *head, uid_t uid,
+                bool (*in_group)(void *arg, gid_t gid), void *arg, uint32_t want);
+
 #endif

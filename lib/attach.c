@@ -24,6 +24,8 @@ static int runtime_make(struct shmfs *fs, const struct runtime_id *id)
     region_punch(fs, l->runtime, l->group_desc - l->runtime);
     r = region_reserve(fs, l->runtime, l->slots - l->runtime);
     if (r == 0)
+        r = region_reserve(fs, l->uses, l->inode_rt - l->uses);
+    if (r == 0)
         r = region_reserve(fs, l->group_rt, l->inodes - l->group_rt);
     if (r < 0)
         return r;
@@ -33,6 +35,7 @@ static int runtime_make(struct shmfs *fs, const struct runtime_id *id)
     if (r < 0)
         return r;
     memset(fs->base + l->runtime, 0, l->slots - l->runtime);
+    memset(fs->base + l->uses, 0, l->inode_rt - l->uses);
     memset(fs->base + l->group_rt, 0, l->group_desc - l->group_rt);
     r = alloc_reserve_used(fs);
     if (r < 0)
@@ -72,10 +75,12 @@ static int become_driver(struct shmfs *fs, struct shmfs_diag *diag)
 static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
 {
     int r = runtime_ready(fs, diag);
+    bool alone;
 
     if (r < 0)
         return r;
-    if (proc_other_pid(fs) == 0)
+    alone = proc_other_pid(fs) == 0;
+    if (alone)
         recover_alone(fs);
     r = proc_enroll(fs);
     if (r == -EUSERS) {
@@ -85,7 +90,7 @@ static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
     if (r < 0)
         return r == -EUSERS ? refuse(diag, SHMFS_REASON_FULL, fs->l.nprocs) : r;
     STORE(&fs->sb->clean, 0u);
-    r = recover_dead(fs);
+    r = alone ? recover_uses(fs) : recover_dead(fs);
     if (r == -EBUSY) /* a living undertaker is at work, and will be done */
         r = 0;
     if (r == 0 && (fs->flags & SHMFS_ATTACH_DRIVER) != 0)
@@ -104,7 +109,7 @@ static int attach_private(struct shmfs *fs, struct shmfs_diag *diag)
         recover_alone(fs);
     fs->procs[0].inc = fs->rt->next_inc + 1;
     fs->self = proc_ref(0, fs->procs[0].inc);
-    return 0;
+    return LOAD_RELAXED(&fs->sb->clean) != 1 ? recover_uses(fs) : 0;
 }
 
 /* -EBUSY, IN_USE/MOUNTED: as node.h has it. */
@@ -115,20 +120,23 @@ static int attach_locked(struct shmfs *fs, struct shmfs_diag *diag)
     return fs->private_ ? attach_private(fs, diag) : attach_shared(fs, diag);
 }
 
-static void leave(struct shmfs *fs)
+/* Without the attach lock, a stopped process having it, nobody can know that it is the last. */
+static void leave(struct shmfs *fs, bool locked)
 {
     if (fs->self.v != 0 && LOAD_RELAXED(&fs->rt->driver.v) == fs->self.v) {
         STORE(&fs->rt->mount_epoch, fs->rt->mount_epoch + 1);
         recover_orphans(fs);
         STORE(&fs->rt->driver.v, UINT64_C(0));
     }
-    bool last = fs->self.v != 0 && proc_other_pid(fs) == 0;
-    if (fs->self.v != 0 && !last)
+    if (fs->self.v != 0) {
         recover_dead(fs);
+        recover_uses(fs);
+    }
+    /* All others dead? Then nobody new comes before the attach lock is free. */
+    bool last = locked && fs->self.v != 0 && proc_other_pid(fs) == 0;
     txn_detach(fs);
     proc_leave(fs);
-    if (last &&
-        proc_other_pid(fs) == 0) /* all others are dead, and nobody new comes before the lock is free */
+    if (last)
         recover_alone(fs);
     if (last && !fs->broken && recover_nobody_left(fs))
         STORE(&fs->sb->clean, 1u);
@@ -152,7 +160,7 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
         if (r == 0 && fs->broken)
             r = -EIO;
         if (r < 0 && !fs->readonly && !fs->private_)
-            leave(fs);
+            leave(fs, true);
         else if (r < 0)
             txn_detach(fs);
     }
@@ -172,10 +180,30 @@ void shmfs_region_detach(struct shmfs *fs)
     if (fs->readonly || fs->private_)
         txn_detach(fs);
     else
-        leave(fs);
+        leave(fs, locked);
     if (locked)
         region_unlock(fs);
     region_close(fs);
+}
+
+int shmfs_region_bury(struct shmfs *fs)
+{
+    int r = recover_dead(fs);
+
+    return LOAD_RELAXED(&fs->broken) ? -EIO : r;
+}
+
+int shmfs_region_watch(struct shmfs *fs, uint32_t *ticket, int timeout_ms)
+{
+    uint32_t now = LOAD(&fs->rt->nattach);
+
+    if (now == *ticket)
+        lock_futex_wait32(&fs->rt->nattach, now, timeout_ms < 0 ? -1 : (long)timeout_ms * 1000);
+    now = LOAD(&fs->rt->nattach);
+    if (now == *ticket)
+        return -ETIMEDOUT;
+    *ticket = now;
+    return 0;
 }
 
 int shmfs_region_tend(struct shmfs *fs)

@@ -43,6 +43,14 @@ static inline uint64_t div_up(uint64_t x, uint64_t unit)
  */
 #define ORDER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 
+/* Makes a sequentially consistent read-modify-write a full fence, where it is not one already. */
+static inline void fence_after_rmw(void)
+{
+#if !defined(__x86_64__) && !defined(__i386__)
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 static inline void cpu_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

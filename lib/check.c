@@ -67,6 +67,8 @@ static void check_slot(struct check *ck, uint32_t i)
         check_problem(ck, 0, "slot %u: still has %u pieces to write", i, s->nredo);
     if (s->todo.op != TODO_NONE)
         check_problem(ck, 0, "slot %u: unfinished work %u on inode %u", i, s->todo.op, s->todo.ino.n);
+    if (s->closing.n != 0)
+        check_problem(ck, 0, "slot %u: was closing inode %u", i, s->closing.n);
     if (s->recovery.v != 0)
         check_problem(ck, 0, "slot %u: its recovery lock is held (%#" PRIx64 ")", i, s->recovery.v);
 }
@@ -93,6 +95,8 @@ static void check_runtime(struct check *ck)
     for (uint32_t g = 0; g < fs->l.ngroups; g++)
         if (fs->group_rts[g].lock.v != 0)
             check_problem(ck, 0, "group %u: its lock is held (%#" PRIx64 ")", g, fs->group_rts[g].lock.v);
+    if (check_has_data(ck, fs->uses))
+        check_uses(ck);
     for (uint64_t i = 0; i < fs->l.ninodes; i++) {
         if (i % PAGE_RTS == 0 && !check_has_data(ck, &fs->inode_rts[i])) {
             i += PAGE_RTS - 1;

@@ -12,6 +12,7 @@
  *   check_map.c     the B+tree from positions to blocks
  *   check_dir.c     buckets and names
  *   check_inode.c   all else that an inode says
+ *   check_use.c     opens, pins and locks of programs
  *
  * The bytes are hostile: each is copied before it is judged, each reference is bounds-checked, no
  * block is walked into twice in a pass (so there are no loops), recursion is as deep as
@@ -147,5 +148,9 @@ void check_inode(struct check *ck, uint32_t ino, const struct inode *inode);
 
 /* False: the region file has a hole there, so that there are zeros; reading it would cost memory (A15). */
 bool check_has_data(struct check *ck, const void *at);
+
+void check_uses(struct check *ck);
+/* Is there a use record of this kind (0: any) for the inode? */
+bool check_used(const struct check *ck, uint32_t ino, enum use_kind kind);
 
 #endif

@@ -11,6 +11,7 @@ enum { LINK_SIZE_MAX = BLOCK_SIZE - 1 };
 struct found {
     struct check_map map;
     struct check_dir dir;
+    bool loose; /* bytes past the end may be anything */
     uint64_t size;
     uint64_t xattr_blocks;
     bool xattr_damaged;
@@ -148,7 +149,7 @@ static void file_extent(struct check_map *map, const struct extent *e, enum chec
     uint64_t pos = f->size >> BLOCK_SHIFT;
     size_t tail = f->size % BLOCK_SIZE;
 
-    if (map->ck->pass != CHECK_ALL || tail == 0 || claim == CHECK_CLAIM_BAD || pos < e->pos ||
+    if (map->ck->pass != CHECK_ALL || tail == 0 || f->loose || claim == CHECK_CLAIM_BAD || pos < e->pos ||
         pos - e->pos >= e->len)
         return;
     const uint8_t *bytes = check_block(map->ck, e->blk.n + (uint32_t)(pos - e->pos));
@@ -218,7 +219,7 @@ static bool orphan_held(const struct check *ck, uint32_t ino)
 {
     struct inode_rt rt = ck->fs->inode_rts[ino];
 
-    return rt.nopen > 0 || rt.npin > 0 || (rt.nlookup > 0 && rt.epoch == (uint32_t)ck->fs->rt->mount_epoch);
+    return check_used(ck, ino, 0) || (rt.nlookup > 0 && rt.epoch == (uint32_t)ck->fs->rt->mount_epoch);
 }
 
 static void check_links(struct check *ck, uint32_t ino, const struct inode *inode)
@@ -274,9 +275,12 @@ static void check_fields(struct check *ck, uint32_t ino, const struct inode *ino
 
     if (!type_known(inode->mode))
         check_problem(ck, ino, "mode %#o is of no known type", inode->mode);
-    if ((inode->flags & ~(uint32_t)(INODE_LINK_INLINE | INODE_CAPABLE)) != 0 ||
-        ((inode->flags & INODE_LINK_INLINE) != 0 && !S_ISLNK(inode->mode)))
+    if ((inode->flags & ~(uint32_t)(INODE_LINK_INLINE | INODE_CAPABLE | INODE_LOOSE)) != 0 ||
+        ((inode->flags & INODE_LINK_INLINE) != 0 && !S_ISLNK(inode->mode)) ||
+        ((inode->flags & INODE_LOOSE) != 0 && !S_ISREG(inode->mode)))
         check_problem(ck, ino, "flags %#x make no sense", inode->flags);
+    if ((inode->flags & INODE_LOOSE) != 0 && ck->pass == CHECK_ALL && !check_used(ck, ino, USE_PIN))
+        check_problem(ck, ino, "says that it is mapped by pointer, but nobody has it mapped");
     for (size_t i = 0; i < ARRAY_SIZE(stamps); i++)
         if (stamps[i]->nsec >= 1000000000)
             check_problem(ck, ino, "%s has %u nanoseconds", names[i], stamps[i]->nsec);
@@ -285,6 +289,8 @@ static void check_fields(struct check *ck, uint32_t ino, const struct inode *ino
 void check_inode(struct check *ck, uint32_t ino, const struct inode *inode)
 {
     struct found f = { .map = { .ck = ck, .ino = ino, .arg = &f }, .size = inode->size };
+
+    f.loose = (inode->flags & INODE_LOOSE) != 0;
 
     check_fields(ck, ino, inode);
     if (type_known(inode->mode))

@@ -2,6 +2,7 @@
 #include "dir.h"
 
 #include <dirent.h>
+#define XXH_INLINE_ALL /* a name is short: the call would cost more than the hash */
 #include <xxhash.h>
 
 #define TIES (UINT64_C(1) << KEY_TIE_BITS)
@@ -14,12 +15,17 @@ int dir_name_make(const struct shmfs *fs, const char *s, struct dir_name *ret)
 {
     size_t len = strnlen(s, NAME_MAX_BYTES + 1);
 
-    if (len > NAME_MAX_BYTES)
-        return -ENAMETOOLONG;
     if (len == 0 || strcmp(s, ".") == 0 || strcmp(s, "..") == 0 || memchr(s, '/', len) != NULL)
         return -EINVAL;
-    uint64_t hash = XXH3_64bits_withSeed(s, len, fs->hash_seed) & fs->hash_mask;
-    *ret = (struct dir_name){ s, (uint32_t)len, hash >> (64 - KEY_HASH_BITS) << KEY_TIE_BITS };
+    return dir_name_hash(fs, s, len, ret);
+}
+
+int dir_name_hash(const struct shmfs *fs, const char *s, size_t n, struct dir_name *ret)
+{
+    if (n > NAME_MAX_BYTES)
+        return -ENAMETOOLONG;
+    uint64_t hash = XXH3_64bits_withSeed(s, n, fs->hash_seed) & fs->hash_mask;
+    *ret = (struct dir_name){ s, (uint32_t)n, hash >> (64 - KEY_HASH_BITS) << KEY_TIE_BITS };
     return 0;
 }
 

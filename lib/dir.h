@@ -20,6 +20,8 @@ struct dir_entry {
 
 /* -EINVAL: empty, ".", ".." or with a slash; -ENAMETOOLONG. */
 int dir_name_make(const struct shmfs *fs, const char *s, struct dir_name *ret);
+/* The same for n bytes that are none of these. -ENAMETOOLONG. */
+int dir_name_hash(const struct shmfs *fs, const char *s, size_t n, struct dir_name *ret);
 
 /*
  * With or without the lock (then under a reading). -EUCLEAN; -ENOENT: not there, and then ret->key is

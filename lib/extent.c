@@ -79,6 +79,14 @@ int map_find(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint6
     return 0;
 }
 
+int map_reaches(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t pos)
+{
+    struct map_at at;
+    int r = map_find(fs, ino, in, UINT64_MAX - 1, &at);
+
+    return r < 0 ? r : at.found && at.ext.pos + at.ext.len > pos;
+}
+
 /* The way to where `key` is or would be; level[0].index counts the entries not above it. */
 static int path_find(struct shmfs *fs, uint32_t ino, struct inode *in, uint64_t key, struct path *p)
 {

@@ -36,6 +36,9 @@ static inline bool map_at_block(const struct map_at *at, uint64_t pos, struct bl
     return false;
 }
 
+/* 1: some position at or behind `pos` is mapped. */
+int map_reaches(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t pos);
+
 /* The rest: within a transaction, with the inode locked and its fields saved (inode_edit()). */
 
 /* Adds an entry where there is none; joins it to the one before where `merge` and the blocks allow. */

@@ -193,6 +193,38 @@ static ssize_t write_piece(struct writer *w)
     return bytes;
 }
 
+/*
+ * The file's end moves from in->size up to `to`. Where it was mapped by pointer the blocks between may hold
+ * anything (I10 does not hold for INODE_LOOSE): they become zeros. No undo, nobody can read them yet.
+ */
+static int grow_zero(struct txn *t, uint32_t ino, const struct inode *in, uint64_t to)
+{
+    uint64_t off = in->size;
+
+    if (likely((in->flags & INODE_LOOSE) == 0))
+        return 0;
+    while (off < to) {
+        uint64_t pos = off >> BLOCK_SHIFT, len, bytes;
+        size_t within = off & (BLOCK_SIZE - 1);
+        struct blkref blk = { 0 };
+        struct map_at at;
+        int r = map_find(t->fs, ino, in, pos, &at);
+
+        if (r < 0)
+            return r;
+        bool mapped = map_at_block(&at, pos, &blk, &len);
+        if (len == 0)
+            return -EUCLEAN;
+        if (len > (uint64_t)FILE_SIZE_MAX >> BLOCK_SHIFT)
+            return 0; /* a hole to the end */
+        bytes = MIN((len << BLOCK_SHIFT) - within, to - off);
+        if (mapped)
+            memset((uint8_t *)region_known_block(t->fs, blk) + within, 0, (size_t)bytes);
+        off += bytes;
+    }
+    return 0;
+}
+
 static int writer_start(struct writer *w, uint32_t ino, off_t off, unsigned flags)
 {
     int r = inode_lock(w->t, ino, &w->in);
@@ -207,7 +239,7 @@ static int writer_start(struct writer *w, uint32_t ino, off_t off, unsigned flag
         return -EFBIG;
     w->start = w->off;
     inode_edit(w->t, ino);
-    return 0;
+    return grow_zero(w->t, ino, w->in, w->off);
 }
 
 static void writer_done(struct writer *w, unsigned flags)
@@ -320,13 +352,27 @@ static int zero_within(struct txn *t, uint32_t ino, const struct inode *in, uint
     return 0;
 }
 
-/* Is any block mapped at or behind `pos`? */
-static int mapped_from(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t pos)
+/* Shrinks a file. One that is pinned keeps its blocks behind the end, for who has them mapped (A16). */
+static int shrink(struct txn *t, uint32_t ino, struct inode *in, uint64_t size)
 {
-    struct map_at at;
-    int r = map_find(fs, ino, in, UINT64_MAX - 1, &at);
+    uint64_t keep = div_up(size, BLOCK_SIZE);
+    int r = 0;
 
-    return r < 0 ? r : at.found && at.ext.pos + at.ext.len > pos;
+    if (size % BLOCK_SIZE != 0)
+        r = zero_within(t, ino, in, size, keep << BLOCK_SHIFT);
+    if (r < 0)
+        return r;
+    in->size = size;
+    if (use_any(t->fs, ino, USE_PIN, NO_USE)) {
+        in->flags |= INODE_LOOSE;
+        return 0;
+    }
+    if ((in->flags & INODE_LOOSE) != 0)
+        return inode_tighten(t, ino, in);
+    r = map_reaches(t->fs, ino, in, keep);
+    if (r > 0)
+        txn_todo(t, TODO_TRIM, ino, keep, UINT64_MAX);
+    return MIN(r, 0);
 }
 
 int file_resize(struct txn *t, uint32_t ino, struct inode *in, uint64_t size)
@@ -335,34 +381,24 @@ int file_resize(struct txn *t, uint32_t ino, struct inode *in, uint64_t size)
 
     if (size > (uint64_t)FILE_SIZE_MAX)
         return -EFBIG;
-    if (size < in->size) {
-        uint64_t keep = div_up(size, BLOCK_SIZE);
-
-        if (size % BLOCK_SIZE != 0) {
-            r = zero_within(t, ino, in, size, keep << BLOCK_SHIFT);
-            if (r < 0)
-                return r;
-        }
-        r = mapped_from(t->fs, ino, in, keep);
-        if (r < 0)
-            return r;
-        if (r > 0)
-            txn_todo(t, TODO_TRIM, ino, keep, UINT64_MAX);
-    }
-    in->size = size;
-    return 0;
+    if (size < in->size)
+        return shrink(t, ino, in, size);
+    r = grow_zero(t, ino, in, size);
+    if (r == 0)
+        in->size = size;
+    return r;
 }
 
 /* A transaction on one file: locks it, lets `change` work, and tries again while a group is busy. */
-struct range {
+struct span {
     uint64_t from, to; /* bytes */
     bool keep_size;
     bool all_missing; /* nothing was allocated in it before */
 };
 
 static int change_file(struct shmfs *fs, uint32_t ino,
-                       int (*change)(struct txn *t, uint32_t ino, struct inode *in, struct range *range),
-                       struct range *range)
+                       int (*change)(struct txn *t, uint32_t ino, struct inode *in, struct span *range),
+                       struct span *range)
 {
     for (;;) {
         struct inode *in;
@@ -389,11 +425,48 @@ static int change_file(struct shmfs *fs, uint32_t ino,
     }
 }
 
-static int punch(struct txn *t, uint32_t ino, struct inode *in, struct range *range)
+/*
+ * Instead of a punch, where the file is pinned: zeroes the blocks in place, a piece that fits the undo log
+ * at a time. 1: there may be more.
+ */
+static int zero_pinned(struct txn *t, uint32_t ino, struct inode *in, struct span *range)
+{
+    uint64_t end = MIN(range->to, in->size);
+
+    while (range->from < end) {
+        uint64_t pos = range->from >> BLOCK_SHIFT, left = end - range->from, len;
+        size_t within = range->from & (BLOCK_SIZE - 1);
+        struct blkref blk = { 0 };
+        struct map_at at;
+        int r = map_find(t->fs, ino, in, pos, &at);
+
+        if (r < 0)
+            return r;
+        bool mapped = map_at_block(&at, pos, &blk, &len);
+        if (len == 0)
+            return -EUCLEAN;
+        if (len <= (left + within) >> BLOCK_SHIFT)
+            left = (len << BLOCK_SHIFT) - within;
+        left = mapped ? MIN(left, (uint64_t)SLOT_STAGE) : left;
+        range->from += left;
+        if (mapped) {
+            uint8_t *p = (uint8_t *)region_known_block(t->fs, blk) + within;
+            txn_save(t, p, (size_t)left);
+            memset(p, 0, (size_t)left);
+            return 1;
+        }
+    }
+    inode_changed(in, CHANGE_DATA);
+    return 0;
+}
+
+static int punch(struct txn *t, uint32_t ino, struct inode *in, struct span *range)
 {
     uint64_t from = div_up(range->from, BLOCK_SIZE), to = range->to >> BLOCK_SHIFT;
     int r = 0;
 
+    if (use_any(t->fs, ino, USE_PIN, NO_USE))
+        return -EBUSY;
     if (range->from % BLOCK_SIZE != 0)
         r = zero_within(t, ino, in, range->from, MIN(range->to, from << BLOCK_SHIFT));
     if (r == 0 && range->to % BLOCK_SIZE != 0 && (to << BLOCK_SHIFT) >= range->from)
@@ -410,7 +483,7 @@ static int punch(struct txn *t, uint32_t ino, struct inode *in, struct range *ra
 }
 
 /* Blocks that are missing in the range, counted before anything is taken: full is all or nothing. */
-static int missing_blocks(struct txn *t, uint32_t ino, const struct inode *in, const struct range *range,
+static int missing_blocks(struct txn *t, uint32_t ino, const struct inode *in, const struct span *range,
                           uint64_t *ret)
 {
     uint64_t pos = range->from >> BLOCK_SHIFT, end = div_up(range->to, BLOCK_SIZE), missing = 0;
@@ -436,7 +509,7 @@ static int missing_blocks(struct txn *t, uint32_t ino, const struct inode *in, c
 enum { ZERO_AT_ONCE = 256 }; /* blocks; the lock is not kept for longer than these take */
 
 /* Fills the first hole of the range with zeros. 1: there may be more. */
-static int fill(struct txn *t, uint32_t ino, struct inode *in, struct range *range)
+static int fill(struct txn *t, uint32_t ino, struct inode *in, struct span *range)
 {
     uint64_t pos = range->from >> BLOCK_SHIFT, end = div_up(range->to, BLOCK_SIZE), len = 0;
     struct map_at at;
@@ -452,8 +525,12 @@ static int fill(struct txn *t, uint32_t ino, struct inode *in, struct range *ran
             break;
     }
     if (pos >= end) {
-        if (!range->keep_size && range->to > in->size)
+        if (!range->keep_size && range->to > in->size) {
+            r = grow_zero(t, ino, in, range->to);
+            if (r < 0)
+                return r;
             in->size = range->to;
+        }
         inode_changed(in, CHANGE_DATA);
         return 0;
     }
@@ -481,7 +558,7 @@ static uint64_t free_blocks(const struct shmfs *fs)
     return n;
 }
 
-static int allocate_checked(struct txn *t, uint32_t ino, struct inode *in, struct range *range)
+static int allocate_checked(struct txn *t, uint32_t ino, struct inode *in, struct span *range)
 {
     uint64_t blocks = div_up(range->to, BLOCK_SIZE) - (range->from >> BLOCK_SHIFT), missing = 0;
     int r = missing_blocks(t, ino, in, range, &missing);
@@ -493,8 +570,10 @@ static int allocate_checked(struct txn *t, uint32_t ino, struct inode *in, struc
 }
 
 /* Memory ran out after all (nodes, or somebody else's files): takes back what was a hole before. */
-static int give_back(struct txn *t, uint32_t ino, struct inode *in, struct range *range)
+static int give_back(struct txn *t, uint32_t ino, struct inode *in, struct span *range)
 {
+    if (use_any(t->fs, ino, USE_PIN, NO_USE))
+        return 0;
     int r = map_split(t, ino, in, div_up(range->to, BLOCK_SIZE));
 
     if (r == 0)
@@ -504,7 +583,7 @@ static int give_back(struct txn *t, uint32_t ino, struct inode *in, struct range
 
 int file_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t len)
 {
-    struct range range = { .keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0 };
+    struct span range = { .keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0 };
     int kind = mode & ~FALLOC_FL_KEEP_SIZE, r;
 
     if (off < 0 || len <= 0)
@@ -517,6 +596,11 @@ int file_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t le
         return -EOPNOTSUPP;
     if (kind != 0) {
         r = change_file(fs, ino, punch, &range);
+        if (r == -EBUSY)
+            do
+                r = change_file(fs, ino, zero_pinned, &range);
+            while (r == 1);
+        range.from = (uint64_t)off;
         if (r < 0 || kind == FALLOC_FL_PUNCH_HOLE)
             return r;
     }

@@ -5,10 +5,14 @@
 /*
  * The region: every structure that lives in the shared mapping, and nothing else.
  *
- *   byte 0                                                        meta_end           + size
- *   | super- | runtime | process | slots | inode   | group   | group | block | inode | inode | blocks |
- *   | block  | header  | table   |       | runtime | runtime | descs | maps  | maps  | table | 0 1 2… |
- *            '------------- runtime area --------------------'-------- persistent area ---------------'
+ *   byte 0
+ *   | super- | runtime | process | slots | uses | ranges | inode   | group   |
+ *   | block  | header  | table   |       |      |        | runtime | runtime |
+ *            '--------------------- runtime area ------------------------------'
+ *                                                          meta_end           + size
+ *   | group | block | inode | inode | blocks |
+ *   | descs | maps  | maps  | table | 0 1 2… |
+ *   '-------- persistent area ---------------'
  *
  * All integers are little-endian. All references are offsets or indices of a type of their own, so
  * that every process may map the region wherever it likes. The layout is a pure function of the
@@ -23,6 +27,8 @@
  *   runtime         each field says
  *   proc_entry      its owner, or who holds the attach lock once the owner is dead
  *   slot            its owner; once the owner is dead, who holds the slot's recovery lock
+ *   use records     taken by compare-and-swap; then their process; once it is dead, under the inode's lock
+ *   ranges          taken by compare-and-swap; then under the inode's lock
  *   inode_rt        under its own lock; `seq` and the counters are outside the undo log
  *   group_rt        under its own lock
  *   group_desc, block map, inode map, bytes of free inodes: under the lock of the group
@@ -34,7 +40,7 @@
 #include <stdint.h>
 
 /* Owner of this number: whoever changes a structure below raises it in the same commit. */
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
 
 #define FORMAT_MAGIC "shmfs\r\n\032" /* 8 bytes without the terminating NUL; a text conversion breaks it */
 #define FORMAT_BYTE_ORDER UINT64_C(0x0102030405060708)
@@ -151,7 +157,8 @@ struct runtime {
     uint64_t next_inc;     /* attach lock: incarnation for the next process */
     struct procref driver; /* attach lock: the mounted driver, if any */
     uint64_t mount_epoch;  /* attach lock: lookup counts of other epochs are void */
-    uint8_t pad[128 - 80];
+    uint32_t nattach;      /* attach lock: raised by every attach and detach; a futex */
+    uint8_t pad[128 - 84];
     /* ---- cache line: locks without an inode ---- */
     struct lockword rename_lock; /* ancestry of directories */
     uint8_t pad1[56];
@@ -216,7 +223,10 @@ struct slot {
     struct todo todo;         /* changed only under the undo log */
     uint32_t nlocks;          /* intents: a lock's offset is here before it is taken (I7) */
     uint32_t nredo;
-    uint8_t pad[192 - 64];
+    struct inoref closing; /* its use record goes away: is it unused now? For the undertaker to ask again */
+    uint32_t pad0;
+    uint64_t waited_since; /* who waits for a lock of this slot's says since when: CLOCK_MONOTONIC in ns */
+    uint8_t pad[192 - 80];
     struct offref locks[SLOT_LOCKS];
     struct redo redo[SLOT_REDO];
     uint8_t pad1[SLOT_HEAD - 192 - 8 * SLOT_LOCKS - 16 * SLOT_REDO];
@@ -235,16 +245,53 @@ struct undo {
 };
 static_assert(sizeof(struct undo) == 16, "undo");
 
+/*
+ * Who uses which inode: a hash table of records, in buckets of one cache line. A record is looked for
+ * from the bucket of its inode on, past each bucket that ever overflowed.
+ *   bits 0..31   inode number
+ *   bits 32..47  process table index + 1 (an entry is not reused before its records are gone)
+ *   bits 48..49  enum use_kind
+ */
+enum use_kind {
+    USE_OPEN = 1, /* shmfs_open() */
+    USE_PIN = 2,  /* shmfs_map(): besides, the inode's blocks stay where they are (A16) */
+};
+enum { USE_RECORDS = 7 };
+
+struct use_bucket {
+    uint64_t overflow; /* 1: a record of this bucket may be in the next one; never cleared */
+    uint64_t records[USE_RECORDS];
+};
+static_assert(sizeof(struct use_bucket) == CACHE_LINE, "use_bucket");
+
+/* A byte-range lock or flock of a program. One chain an inode, in no order. */
+struct range {
+    struct procref owner; /* 0: free */
+    uint64_t key;         /* who within the process: a handle, the kernel's lock owner, or 0 */
+    uint64_t start, end;  /* bytes, end included */
+    struct inoref ino;    /* 0: taken, and in no chain yet */
+    uint32_t next;        /* index + 1 of the next in the chain, or 0 */
+    uint32_t pid;         /* to be told to others */
+    uint16_t type;        /* F_RDLCK or F_WRLCK */
+    uint16_t kind;        /* enum shmfs_lock_kind */
+    int64_t since;        /* CLOCK_REALTIME in ns */
+    uint8_t pad[8];
+};
+static_assert(sizeof(struct range) == CACHE_LINE, "range");
+
 /* One cache line an inode. Survives the inode's reuse: `seq` only ever grows. */
 struct inode_rt {
     struct lockword lock;
-    uint64_t seq;     /* odd exactly while a transaction has the inode half-changed (I6) */
+    uint64_t seq;     /* odd exactly while a transaction has the inode half-changed (I6); a futex */
     uint64_t nlookup; /* the kernel's references, of mount epoch `epoch`; under the undo log */
     uint32_t epoch;
-    uint32_t nopen; /* open records */
-    uint32_t npin;  /* pins of shmfs_map() */
-    uint32_t flags; /* lease bits */
-    uint8_t pad[24];
+    uint32_t flags;   /* lease bits */
+    uint32_t ranges;  /* index + 1 of the first byte-range lock; under the undo log */
+    uint32_t waiting; /* not 0: somebody sleeps on `seq`; set by them, cleared by who wakes them */
+    /* The same for who waits for a byte-range lock: */
+    uint32_t range_seq; /* raised whenever one was given up; a futex */
+    uint32_t range_waiting;
+    uint8_t pad[16];
 };
 static_assert(sizeof(struct inode_rt) == CACHE_LINE, "inode_rt");
 
@@ -285,6 +332,7 @@ struct stamp {
 enum inode_flags {
     INODE_LINK_INLINE = 1, /* a symlink whose target lies in `inline_target` */
     INODE_CAPABLE = 2,     /* has security.capability, which a change of the data takes away */
+    INODE_LOOSE = 4,       /* is or was mapped by pointer: behind the end there may be blocks, and any bytes */
 };
 
 struct inode {

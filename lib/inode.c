@@ -177,6 +177,8 @@ int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, 
         return r;
     struct inode *in = inode_edit(t, ino);
     struct stamp now = inode_now();
+    if (unlikely(t->fs->inode_rts[ino].ranges != 0)) /* of the file before */
+        TXN_SET(t, &t->fs->inode_rts[ino].ranges, 0);
     *in = (struct inode){
         .mode = mode,
         .generation = in->generation,
@@ -202,11 +204,9 @@ static uint64_t lookups(const struct shmfs *fs, uint32_t ino)
     return rt->epoch == (uint32_t)LOAD_RELAXED(&fs->rt->mount_epoch) ? rt->nlookup : 0;
 }
 
-uint64_t inode_uses(const struct shmfs *fs, uint32_t ino)
+bool inode_used(const struct shmfs *fs, uint32_t ino, uint32_t except)
 {
-    const struct inode_rt *rt = &fs->inode_rts[ino];
-
-    return lookups(fs, ino) + rt->nopen + rt->npin;
+    return lookups(fs, ino) > 0 || use_any(fs, ino, 0, except);
 }
 
 void inode_count_lookups(struct txn *t, uint32_t ino, int64_t n)
@@ -321,6 +321,10 @@ void inode_reap_if_unused(struct txn *t, uint32_t ino)
 {
     const struct inode *in = inode_at(t->fs, ino);
 
-    if (in->mode != 0 && in->nlink == 0 && inode_uses(t->fs, ino) == 0)
+    if (in->mode == 0 || in->nlink != 0)
+        return;
+    /* Who comes to open it from here on sees an odd sequence and steps back (LOCKING, "Uses"). */
+    txn_touch(t, ino);
+    if (!inode_used(t->fs, ino, NO_USE))
         txn_todo(t, TODO_REAP, ino, 0, 0);
 }

@@ -75,10 +75,31 @@ int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, 
 
 /* ---- use and the end of it --------------------------------------------------------------------- */
 
-/* Lookups, opens and pins that are still valid. */
-uint64_t inode_uses(const struct shmfs *fs, uint32_t ino);
+/* Is it held by lookups, opens or pins that are still valid, besides use record EXCEPT? */
+bool inode_used(const struct shmfs *fs, uint32_t ino, uint32_t except);
 /* Counts n lookups by the kernel, or gives n back (negative); under the undo log. */
 void inode_count_lookups(struct txn *t, uint32_t ino, int64_t n);
+
+/*
+ * Opens an inode that an entry named: adds a use record, then copies its scalar fields, all as they were
+ * at one moment with the record there. -ESTALE: it is removed, or another one by now. Attached read-only
+ * there is no record (NO_USE).
+ */
+int inode_use(struct shmfs *fs, uint32_t ino, uint32_t generation, uint32_t *ret_use, struct inode *ret_head);
+/* Closes it, and frees the inode if that was its last use. Nothing for NO_USE. */
+void inode_unuse(struct shmfs *fs, uint32_t use);
+/*
+ * In a transaction of its own, all or nothing: takes record USE away, if it still is WORD and of the
+ * process of that incarnation, with what follows. For pins, and for the undertakers of processes.
+ */
+int inode_drop_use(struct shmfs *fs, uint32_t use, uint64_t word, uint64_t inc);
+/* Finishes what slot.closing says, in a transaction that holds nothing. */
+void inode_close_end(struct txn *t);
+/*
+ * No pins are left: what lies behind the end goes. In a transaction, with the inode locked; leaves a todo
+ * record.
+ */
+int inode_tighten(struct txn *t, uint32_t ino, struct inode *in);
 
 /* Sets a todo record if the inode, which is locked, has no names and no uses any more. */
 void inode_reap_if_unused(struct txn *t, uint32_t ino);

@@ -6,7 +6,7 @@
 #include "base.h"
 #include "error.h"
 
-enum { SLOTS = 256, PROCS = 256, GROUPS_WANTED = 64 };
+enum { SLOTS = 256, PROCS = 256, GROUPS_WANTED = 64, USES_MAX = 32768 };
 
 int layout_compute(struct layout *l)
 {
@@ -25,12 +25,18 @@ int layout_compute(struct layout *l)
     if (l->nslots == 0 || l->nslots > 32767 - 1 || l->nprocs == 0 || l->nprocs > 65535 - 1)
         return -EINVAL;
 
+    for (l->nuses = 128; l->nuses < USES_MAX && l->nuses < l->ninodes / 8;)
+        l->nuses *= 2;
+    l->nranges = MIN(MAX(l->ninodes / 8, 256u), 16384u);
+
     struct {
         uint64_t *at, bytes;
     } areas[] = {
         { &l->runtime, BLOCK_SIZE },
         { &l->procs, (uint64_t)l->nprocs * sizeof(struct proc_entry) },
         { &l->slots, (uint64_t)l->nslots * sizeof(struct slot) },
+        { &l->uses, (uint64_t)l->nuses * sizeof(struct use_bucket) },
+        { &l->ranges, (uint64_t)l->nranges * sizeof(struct range) },
         { &l->inode_rt, (uint64_t)l->ninodes * sizeof(struct inode_rt) },
         { &l->group_rt, (uint64_t)l->ngroups * sizeof(struct group_rt) },
         { &l->group_desc, (uint64_t)l->ngroups * sizeof(struct group_desc) },
@@ -91,14 +97,19 @@ uint64_t layout_hash(void)
         offsetof(struct proc_entry, attached),
         sizeof(struct slot),
         offsetof(struct slot, todo),
+        offsetof(struct slot, closing),
         offsetof(struct slot, locks),
         offsetof(struct slot, redo),
         offsetof(struct slot, log),
         offsetof(struct slot, stage),
         sizeof(struct undo),
+        sizeof(struct use_bucket),
+        sizeof(struct range),
+        offsetof(struct range, ino),
         sizeof(struct inode_rt),
         offsetof(struct inode_rt, nlookup),
         offsetof(struct inode_rt, flags),
+        offsetof(struct inode_rt, waiting),
         sizeof(struct group_rt),
         offsetof(struct group_rt, reserved),
         sizeof(struct group_desc),

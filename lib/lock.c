@@ -11,22 +11,45 @@ enum {
     LONGEST_WAIT_US = 8000,
 };
 
-/* The low half of the word, where the waiters bit is (the region is little-endian). */
-static uint32_t *futex_word(struct lockword *w)
+/* Where the waiters bit is (the region is little-endian). */
+static uint32_t *low_half(uint64_t *word)
 {
-    return (uint32_t *)(void *)&w->v;
+    return (uint32_t *)(void *)word;
 }
 
-static void futex_wait(struct lockword *w, uint32_t seen, long us)
+void lock_futex_wait32(uint32_t *word, uint32_t seen, long us)
 {
     struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
 
-    syscall(SYS_futex, futex_word(w), FUTEX_WAIT, seen, &ts, NULL, 0);
+    syscall(SYS_futex, word, FUTEX_WAIT, seen, us < 0 ? NULL : &ts, NULL, 0);
+}
+
+void lock_futex_wake32(uint32_t *word, int n)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+}
+
+void lock_futex_wait(uint64_t *word, uint32_t seen, long us)
+{
+    lock_futex_wait32(low_half(word), seen, us);
+}
+
+void lock_futex_wake(uint64_t *word, int n)
+{
+    lock_futex_wake32(low_half(word), n);
+}
+
+uint64_t lock_now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 void lock_wake(struct lockword *w)
 {
-    syscall(SYS_futex, futex_word(w), FUTEX_WAKE, 1, NULL, NULL, 0);
+    lock_futex_wake(&w->v, 1);
 }
 
 void lock_release_of(struct lockword *w, uint64_t stamp)
@@ -42,8 +65,11 @@ void lock_release_of(struct lockword *w, uint64_t stamp)
     }
 }
 
-/* The word did not move for a while: is its owner dead? 0, or -EUCLEAN for a word without an owner. */
-static int look_at_owner(struct shmfs *fs, struct lockword *w, uint64_t word, uint64_t stamp)
+/*
+ * The word did not move since `since`: is its owner dead? 0, or -EUCLEAN for a word without an owner. One that
+ * lives is told how long it is being waited for, so that a stalled process can be named.
+ */
+static int look_at_owner(struct shmfs *fs, struct lockword *w, uint64_t word, uint64_t stamp, uint64_t since)
 {
     uint32_t index = lock_slot(word);
 
@@ -54,8 +80,11 @@ static int look_at_owner(struct shmfs *fs, struct lockword *w, uint64_t word, ui
     /* An owner's slot is given up only after its locks are, so this combination cannot last. */
     if (proc.v == 0 || lock_stamp(index, LOAD(&owner->inc)) != (word & ~LOCK_WAITERS))
         return LOAD(&w->v) == word ? -EUCLEAN : 0;
-    if (proc_alive(fs, proc) || fs->bury == NULL)
+    if (proc_alive(fs, proc) || fs->bury == NULL) {
+        if (LOAD_RELAXED(&owner->waited_since) == 0 && LOAD(&w->v) == word)
+            STORE_RELAXED(&owner->waited_since, since);
         return 0;
+    }
     int r = fs->bury(fs, lock_slot(stamp), index);
     return r == -EBUSY ? 0 : r;
 }
@@ -64,6 +93,7 @@ int lock_wait(struct shmfs *fs, struct lockword *w, uint64_t stamp)
 {
     uint64_t mine = stamp;
     long us = FIRST_WAIT_US;
+    uint64_t since = 0;
     int spins = 0;
 
     for (;;) {
@@ -84,11 +114,14 @@ int lock_wait(struct shmfs *fs, struct lockword *w, uint64_t stamp)
                 continue;
             v |= LOCK_WAITERS;
         }
-        futex_wait(w, (uint32_t)v, us);
+        since = since != 0 ? since : lock_now_ns();
+        lock_futex_wait(&w->v, (uint32_t)v, us);
         mine = stamp | LOCK_WAITERS; /* others may sleep behind us: whoever slept wakes the next */
-        if (LOAD(&w->v) != v)
+        if (LOAD(&w->v) != v) {
+            since = 0;
             continue;
-        int r = look_at_owner(fs, w, v, stamp);
+        }
+        int r = look_at_owner(fs, w, v, stamp, since);
         if (r < 0)
             return r;
         if (unlikely(LOAD_RELAXED(&fs->broken)))

@@ -99,6 +99,7 @@ static void root_make(struct shmfs *fs, const struct shmfs_make *make)
         .nlink = 2,
         .uid = make->root_uid,
         .gid = make->root_gid,
+        .version = 1,
         .parent = { ROOT_INO },
         .atime = now,
         .mtime = now,

@@ -6,11 +6,13 @@
 
 #include "acl.h"
 
-/* A directory that names may be added to. */
-static int dir_open_for(const struct inode *dir)
+/* Under its lock: is it the directory that was meant, and may names be added to it? */
+static int dir_open_for(const struct inode *dir, struct namei_dir at)
 {
     int r = inode_is_valid(dir);
 
+    if (at.generation != NAMEI_ANY && (r == -ESTALE || (r == 0 && dir->generation != at.generation)))
+        return -ENOENT; /* removed since, and the number perhaps somebody else's */
     if (r < 0)
         return r;
     if (!S_ISDIR(dir->mode))
@@ -92,17 +94,17 @@ static int make_inode(struct txn *t, uint32_t dino, const struct namei_new *new,
     return 0;
 }
 
-static int make(struct txn *t, uint32_t parent, const struct dir_name *name, const struct namei_new *new,
+static int make(struct txn *t, struct namei_dir at, const struct dir_name *name, const struct namei_new *new,
                 uint32_t *ret_ino)
 {
+    uint32_t parent = at.ino, ino;
+    struct inode *dir = inode_at(t->fs, parent);
     struct dir_entry e;
-    struct inode *dir;
-    uint32_t ino;
     int r;
 
-    r = inode_lock(t, parent, &dir);
+    r = txn_lock_inode(t, parent);
     if (r == 0)
-        r = dir_open_for(dir);
+        r = dir_open_for(dir, at);
     if (r < 0)
         return r;
     r = find(t, parent, name, &e);
@@ -122,7 +124,7 @@ static int make(struct txn *t, uint32_t parent, const struct dir_name *name, con
         dir->nlink++;
     inode_changed(dir, CHANGE_DATA);
     *ret_ino = ino;
-    return 0;
+    return new->ret_use != NULL ? use_add(t->fs, ino, proc_index(t->fs->self), USE_OPEN, new->ret_use) : 0;
 }
 
 /* Ends a transaction that made or linked `ino`. 1: a group was busy, again. */
@@ -139,15 +141,21 @@ static int finish(struct txn *t, int r, uint32_t ino, struct shmfs_attr *ret)
     return 0;
 }
 
-int namei_make(struct shmfs *fs, uint32_t parent, const char *s, const struct namei_new *new,
-               struct shmfs_attr *ret)
+/* The transaction that was to make an inode, and to open it, is undone. */
+static void unuse_failed(struct shmfs *fs, const struct namei_new *new)
 {
-    struct dir_name name;
-    struct shmfs_attr attr;
-    int r = dir_name_make(fs, s, &name);
+    if (new->ret_use != NULL && *new->ret_use != NO_USE) {
+        STORE(use_at(fs, *new->ret_use), UINT64_C(0));
+        *new->ret_use = NO_USE;
+    }
+}
 
-    if (r < 0)
-        return r == -EINVAL && s[0] == '.' ? -EEXIST : r;
+int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
+               const struct namei_new *new, struct shmfs_attr *ret)
+{
+    struct shmfs_attr attr;
+    int r;
+
     do {
         uint32_t ino = 0;
         struct txn t;
@@ -155,29 +163,35 @@ int namei_make(struct shmfs *fs, uint32_t parent, const char *s, const struct na
         r = txn_begin(fs, &t);
         if (r < 0)
             return r;
-        r = make(&t, parent, &name, new, &ino);
+        r = make(&t, parent, name, new, &ino);
         r = finish(&t, r, ino, &attr);
+        if (r != 0)
+            unuse_failed(fs, new);
     } while (r == 1);
     if (r == 0)
         *ret = attr;
     return r;
 }
 
-static int make_nameless(struct txn *t, uint32_t parent, const struct namei_new *new, uint32_t *ret_ino)
+static int make_nameless(struct txn *t, struct namei_dir parent, const struct namei_new *new, uint32_t *ret_ino)
 {
-    struct inode *dir;
-    int r = inode_lock(t, parent, &dir);
+    int r = txn_lock_inode(t, parent.ino);
 
-    if (r == 0 && !S_ISDIR(dir->mode))
-        r = -ENOTDIR;
     if (r == 0)
-        r = make_inode(t, parent, new, ret_ino);
+        r = dir_open_for(inode_at(t->fs, parent.ino), parent);
+    if (r == -ENOENT && parent.generation == NAMEI_ANY)
+        r = 0; /* it needs no name: as tmpfs, also in a directory that is removed */
+    if (r == 0)
+        r = make_inode(t, parent.ino, new, ret_ino);
     if (r == 0)
         inode_at(t->fs, *ret_ino)->nlink = 0;
+    if (r == 0 && new->ret_use != NULL)
+        r = use_add(t->fs, *ret_ino, proc_index(t->fs->self), USE_OPEN, new->ret_use);
     return r;
 }
 
-int namei_tmpfile(struct shmfs *fs, uint32_t parent, const struct namei_new *new, struct shmfs_attr *ret)
+int namei_tmpfile(struct shmfs *fs, struct namei_dir parent, const struct namei_new *new,
+                  struct shmfs_attr *ret)
 {
     struct shmfs_attr attr;
     int r;
@@ -191,14 +205,17 @@ int namei_tmpfile(struct shmfs *fs, uint32_t parent, const struct namei_new *new
             return r;
         r = make_nameless(&t, parent, new, &ino);
         r = finish(&t, r, ino, &attr);
+        if (r != 0)
+            unuse_failed(fs, new);
     } while (r == 1);
     if (r == 0)
         *ret = attr;
     return r;
 }
 
-static int link_inode(struct txn *t, uint32_t ino, uint32_t parent, const struct dir_name *name, bool ref)
+static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const struct dir_name *name, bool ref)
 {
+    uint32_t parent = at.ino;
     struct inode *in = inode_at(t->fs, ino), *dir = inode_at(t->fs, parent);
     struct dir_entry e;
     int r;
@@ -207,7 +224,7 @@ static int link_inode(struct txn *t, uint32_t ino, uint32_t parent, const struct
     if (r == 0)
         r = inode_is_valid(in);
     if (r == 0)
-        r = S_ISDIR(in->mode) ? -EPERM : dir_open_for(dir);
+        r = S_ISDIR(in->mode) ? -EPERM : dir_open_for(dir, at);
     if (r < 0)
         return r;
     r = find(t, parent, name, &e);
@@ -229,16 +246,13 @@ static int link_inode(struct txn *t, uint32_t ino, uint32_t parent, const struct
     return 0;
 }
 
-int namei_link(struct shmfs *fs, uint32_t ino, uint32_t parent, const char *s, bool ref,
+int namei_link(struct shmfs *fs, uint32_t ino, struct namei_dir parent, const struct dir_name *name, bool ref,
                struct shmfs_attr *ret)
 {
-    struct dir_name name;
     struct shmfs_attr attr;
-    int r = dir_name_make(fs, s, &name);
+    int r;
 
-    if (r < 0)
-        return r == -EINVAL && s[0] == '.' ? -EEXIST : r;
-    if (!region_inode_ok(fs, ino) || !region_inode_ok(fs, parent))
+    if (!region_inode_ok(fs, ino) || !region_inode_ok(fs, parent.ino))
         return -ESTALE;
     do {
         struct txn t;
@@ -246,7 +260,7 @@ int namei_link(struct shmfs *fs, uint32_t ino, uint32_t parent, const char *s, b
         r = txn_begin(fs, &t);
         if (r < 0)
             return r;
-        r = finish(&t, link_inode(&t, ino, parent, &name, ref), ino, &attr);
+        r = finish(&t, link_inode(&t, ino, parent, name, ref), ino, &attr);
     } while (r == 1);
     if (r == 0)
         *ret = attr;
@@ -281,16 +295,17 @@ static int removable(const struct inode *target, bool dir)
 }
 
 /* -EAGAIN also where the name is not what it was when it was looked up without a lock. */
-static int remove_entry(struct txn *t, uint32_t parent, const struct dir_name *name,
+static int remove_entry(struct txn *t, struct namei_dir at, const struct dir_name *name,
                         const struct dir_entry *seen, bool isdir)
 {
+    uint32_t parent = at.ino;
     struct inode *dir = inode_at(t->fs, parent), *target;
     struct dir_entry e;
     int r;
 
     r = txn_lock_inodes(t, parent, seen->ino);
     if (r == 0)
-        r = dir_open_for(dir);
+        r = dir_open_for(dir, at);
     if (r == 0)
         r = find(t, parent, name, &e);
     if (r < 0)
@@ -314,23 +329,22 @@ static int remove_entry(struct txn *t, uint32_t parent, const struct dir_name *n
     return 0;
 }
 
-int namei_remove(struct shmfs *fs, uint32_t parent, const char *s, bool dir)
+int namei_remove(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
+                 const struct dir_entry *seen, bool dir)
 {
-    struct dir_name name;
-    int r = dir_name_make(fs, s, &name);
+    struct dir_entry e;
+    int r;
 
-    if (r < 0)
-        return r == -EINVAL && strcmp(s, "..") == 0 ? -ENOTEMPTY : r;
     do {
-        struct dir_entry seen;
         struct txn t;
 
-        r = dir_lookup(fs, parent, &name, &seen);
+        r = seen != NULL ? 0 : dir_lookup(fs, parent.ino, name, &e);
         if (r == 0)
             r = txn_begin(fs, &t);
         if (r < 0)
             return r;
-        r = finish(&t, remove_entry(&t, parent, &name, &seen, dir), 0, NULL);
+        r = finish(&t, remove_entry(&t, parent, name, seen != NULL ? seen : &e, dir), 0, NULL);
+        seen = NULL; /* the next time, look again */
     } while (r == 1);
     return r;
 }
@@ -339,6 +353,7 @@ int namei_remove(struct shmfs *fs, uint32_t parent, const char *s, bool dir)
 
 struct side {
     uint32_t dino;
+    uint64_t generation;
     struct dir_name name;
     struct dir_entry e; /* e.ino 0: no such name, and e.key the one it would get */
     struct inode *dir;
@@ -405,7 +420,7 @@ static int side_check(struct txn *t, struct side *s)
     int r;
 
     s->dir = inode_at(t->fs, s->dino);
-    r = dir_open_for(s->dir);
+    r = dir_open_for(s->dir, (struct namei_dir){ s->dino, s->generation });
     if (r < 0)
         return r;
     r = find(t, s->dino, &s->name, &e);
@@ -554,20 +569,21 @@ static int side_look(struct shmfs *fs, struct side *s)
     return r == -ENOENT ? 0 : r;
 }
 
-int namei_rename(struct shmfs *fs, uint32_t parent, const char *name, uint32_t newparent, const char *newname,
-                 unsigned flags, const struct shmfs_maker *maker)
+int namei_rename(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
+                 struct namei_dir newparent, const struct dir_name *newname, unsigned flags,
+                 const struct shmfs_maker *maker)
 {
-    struct renaming rn = { .from.dino = parent, .to.dino = newparent, .flags = flags, .maker = maker };
+    struct renaming rn = {
+        .from = { .dino = parent.ino, .generation = parent.generation, .name = *name },
+        .to = { .dino = newparent.ino, .generation = newparent.generation, .name = *newname },
+        .flags = flags,
+        .maker = maker,
+    };
     int r;
 
     if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0 ||
         ((flags & RENAME_EXCHANGE) != 0 && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) != 0))
         return -EINVAL;
-    r = dir_name_make(fs, name, &rn.from.name);
-    if (r == 0)
-        r = dir_name_make(fs, newname, &rn.to.name);
-    if (r < 0)
-        return r == -EINVAL ? -EBUSY : r; /* "." and "..": as rename(2) */
     do {
         struct txn t;
 

@@ -5,6 +5,14 @@
 /* Names: making, linking, removing and renaming. Contracts are those of the shmfs_node_* functions. */
 #include "dir.h"
 
+#define NAMEI_ANY UINT64_MAX
+
+/* A directory: its number, and the generation that it must still have under its lock, or NAMEI_ANY. */
+struct namei_dir {
+    uint32_t ino;
+    uint64_t generation;
+};
+
 /* What namei_make() is to make. */
 struct namei_new {
     mode_t mode; /* with its type; S_ISLNK takes `target`, S_ISDIR a parent */
@@ -12,16 +20,20 @@ struct namei_new {
     const char *target;
     const struct shmfs_maker *maker;
     bool ref;
+    uint32_t *ret_use; /* besides opens it: gets the use record; NO_USE before. May be NULL */
 };
 
-int namei_make(struct shmfs *fs, uint32_t parent, const char *name, const struct namei_new *new,
+int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
+               const struct namei_new *new, struct shmfs_attr *ret);
+int namei_tmpfile(struct shmfs *fs, struct namei_dir parent, const struct namei_new *new,
+                  struct shmfs_attr *ret);
+int namei_link(struct shmfs *fs, uint32_t ino, struct namei_dir parent, const struct dir_name *name, bool ref,
                struct shmfs_attr *ret);
-int namei_tmpfile(struct shmfs *fs, uint32_t parent, const struct namei_new *new, struct shmfs_attr *ret);
-int namei_link(struct shmfs *fs, uint32_t ino, uint32_t parent, const char *name, bool ref,
-               struct shmfs_attr *ret);
-/* Removes a directory (dir) or anything else. */
-int namei_remove(struct shmfs *fs, uint32_t parent, const char *name, bool dir);
-int namei_rename(struct shmfs *fs, uint32_t parent, const char *name, uint32_t newparent, const char *newname,
-                 unsigned flags, const struct shmfs_maker *maker);
+/* Removes a directory (dir) or anything else. `seen`: what a lookup just found, or NULL. */
+int namei_remove(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
+                 const struct dir_entry *seen, bool dir);
+int namei_rename(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
+                 struct namei_dir newparent, const struct dir_name *newname, unsigned flags,
+                 const struct shmfs_maker *maker);
 
 #endif

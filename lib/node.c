@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "node.h"
 
+#include <fcntl.h>
 #include <sched.h>
 
 #include "acl.h"
 #include "attr.h"
 #include "file.h"
 #include "namei.h"
+#include "range.h"
 #include "recover.h"
 
 /*
@@ -40,6 +42,33 @@ static int enter(struct shmfs *fs, uint32_t ino)
 #define LEAVE(fs, r) return (int)leave((fs), (r))
 
 /* ---- names ------------------------------------------------------------------------------------- */
+
+/* The kernel holds the directories that it names: their numbers are not reused. */
+static struct namei_dir dir_ref(uint32_t ino)
+{
+    return (struct namei_dir){ ino, NAMEI_ANY };
+}
+
+static int make_at(struct shmfs *fs, uint32_t parent, const char *s, const struct namei_new *new,
+                   struct shmfs_attr *ret)
+{
+    struct dir_name name;
+    int r = dir_name_make(fs, s, &name);
+
+    if (r < 0)
+        return r == -EINVAL && s[0] == '.' ? -EEXIST : r;
+    return namei_make(fs, dir_ref(parent), &name, new, ret);
+}
+
+static int remove_at(struct shmfs *fs, uint32_t parent, const char *s, bool dir)
+{
+    struct dir_name name;
+    int r = dir_name_make(fs, s, &name);
+
+    if (r < 0)
+        return r == -EINVAL && strcmp(s, "..") == 0 ? -ENOTEMPTY : r;
+    return namei_remove(fs, dir_ref(parent), &name, NULL, dir);
+}
 
 static int attr_read(struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret)
 {
@@ -258,7 +287,7 @@ int shmfs_node_mknod(struct shmfs *fs, uint32_t parent, const char *name, mode_t
         return -EINVAL;
     if (!S_ISCHR(new.mode) && !S_ISBLK(new.mode))
         new.rdev = 0;
-    LEAVE(fs, namei_make(fs, parent, name, &new, ret));
+    LEAVE(fs, make_at(fs, parent, name, &new, ret));
 }
 
 int shmfs_node_mkdir(struct shmfs *fs, uint32_t parent, const char *name, mode_t mode,
@@ -267,7 +296,7 @@ int shmfs_node_mkdir(struct shmfs *fs, uint32_t parent, const char *name, mode_t
     struct namei_new new = { .mode = S_IFDIR | (mode & 07777), .maker = maker, .ref = ref };
 
     ENTER(fs, parent);
-    LEAVE(fs, namei_make(fs, parent, name, &new, ret));
+    LEAVE(fs, make_at(fs, parent, name, &new, ret));
 }
 
 int shmfs_node_symlink(struct shmfs *fs, const char *target, uint32_t parent, const char *name,
@@ -276,7 +305,23 @@ int shmfs_node_symlink(struct shmfs *fs, const char *target, uint32_t parent, co
     struct namei_new new = { .mode = S_IFLNK | 0777, .target = target, .maker = maker, .ref = ref };
 
     ENTER(fs, parent);
-    LEAVE(fs, namei_make(fs, parent, name, &new, ret));
+    LEAVE(fs, make_at(fs, parent, name, &new, ret));
+}
+
+int shmfs_node_setlk(struct shmfs *fs, uint32_t ino, const struct shmfs_range *range, int timeout_ms)
+{
+    ENTER(fs, ino);
+    if (range->start > range->end || (range->type != F_RDLCK && range->type != F_WRLCK && range->type != F_UNLCK))
+        return -EINVAL;
+    struct shmfs_range r = *range;
+    r.end = r.end >= INT64_MAX ? UINT64_MAX : r.end; /* both mean: to the end */
+    LEAVE(fs, range_set(fs, ino, &r, timeout_ms));
+}
+
+int shmfs_node_getlk(struct shmfs *fs, uint32_t ino, const struct shmfs_range *range, struct shmfs_range *ret)
+{
+    ENTER(fs, ino);
+    LEAVE(fs, range_get(fs, ino, range, ret));
 }
 
 int shmfs_node_tmpfile(struct shmfs *fs, uint32_t parent, mode_t mode, const struct shmfs_maker *maker,
@@ -285,35 +330,49 @@ int shmfs_node_tmpfile(struct shmfs *fs, uint32_t parent, mode_t mode, const str
     struct namei_new new = { .mode = S_IFREG | (mode & 07777), .maker = maker, .ref = true };
 
     ENTER(fs, parent);
-    LEAVE(fs, namei_tmpfile(fs, parent, &new, ret));
+    LEAVE(fs, namei_tmpfile(fs, dir_ref(parent), &new, ret));
 }
 
 int shmfs_node_link(struct shmfs *fs, uint32_t ino, uint32_t newparent, const char *newname, bool ref,
                     struct shmfs_attr *ret)
 {
+    struct dir_name name;
+    int r;
+
     ENTER(fs, ino);
     ENTER(fs, newparent);
-    LEAVE(fs, namei_link(fs, ino, newparent, newname, ref, ret));
+    r = dir_name_make(fs, newname, &name);
+    if (r < 0)
+        return r == -EINVAL && newname[0] == '.' ? -EEXIST : r;
+    LEAVE(fs, namei_link(fs, ino, dir_ref(newparent), &name, ref, ret));
 }
 
 int shmfs_node_unlink(struct shmfs *fs, uint32_t parent, const char *name)
 {
     ENTER(fs, parent);
-    LEAVE(fs, namei_remove(fs, parent, name, false));
+    LEAVE(fs, remove_at(fs, parent, name, false));
 }
 
 int shmfs_node_rmdir(struct shmfs *fs, uint32_t parent, const char *name)
 {
     ENTER(fs, parent);
-    LEAVE(fs, namei_remove(fs, parent, name, true));
+    LEAVE(fs, remove_at(fs, parent, name, true));
 }
 
 int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint32_t newparent,
                       const char *newname, unsigned flags, const struct shmfs_maker *maker)
 {
+    struct dir_name from, to;
+    int r;
+
     ENTER(fs, parent);
     ENTER(fs, newparent);
-    LEAVE(fs, namei_rename(fs, parent, name, newparent, newname, flags, maker));
+    r = dir_name_make(fs, name, &from);
+    if (r == 0)
+        r = dir_name_make(fs, newname, &to);
+    if (r < 0)
+        return r == -EINVAL ? -EBUSY : r; /* "." and "..": as rename(2) */
+    LEAVE(fs, namei_rename(fs, dir_ref(parent), &from, dir_ref(newparent), &to, flags, maker));
 }
 
 int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct shmfs_dirent *ret, int n)

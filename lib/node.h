@@ -109,6 +109,73 @@ void shmfs_region_geometry(struct shmfs *fs, struct shmfs_geometry *ret_geometry
 
 /* Housekeeping for who has a thread to spare: buries the dead, gives free memory back to the host. */
 int shmfs_region_tend(struct shmfs *fs);
+/* Only the first part of it; cheap while nobody died. */
+int shmfs_region_bury(struct shmfs *fs);
+/*
+ * Sleeps until a process attaches or detaches, at most timeout_ms (-1: for ever). *ticket is what the
+ * last call stored there, 0 at first. -ETIMEDOUT.
+ */
+int shmfs_region_watch(struct shmfs *fs, uint32_t *ticket, int timeout_ms);
+
+/* ---- who is there, and what they hold ---------------------------------------------------------- */
+
+struct shmfs_process {
+    uint32_t pid; /* in the namespace that it attached from */
+    uint32_t uid;
+    uint64_t start_time;  /* field 22 of /proc/PID/stat: with the pid, who it is */
+    int64_t attached;     /* seconds since the epoch */
+    bool driver;          /* it is the mounted driver */
+    bool alive;           /* false: nobody has buried it yet */
+    bool same_ns;         /* pid means the same to us */
+    uint32_t slots;       /* threads that have changed something */
+    uint32_t opens, pins; /* open files and mappings */
+    uint32_t ranges;      /* byte-range locks and flocks */
+    uint32_t holds;       /* locks of the library's own that it holds at this moment */
+    char name[32];
+};
+/* Goes through the process table: start with *cursor = 0. 1 and ret, or 0 at the end. */
+int shmfs_region_next_process(struct shmfs *fs, uint32_t *cursor, struct shmfs_process *ret);
+
+enum shmfs_lock_kind {
+    SHMFS_LOCK_RENAME = 1, /* the library's own, held for microseconds: */
+    SHMFS_LOCK_INODE,      /*   id: inode */
+    SHMFS_LOCK_GROUP,      /*   id: allocation group */
+    SHMFS_LOCK_RECOVERY,   /*   id: transaction slot of somebody dead */
+    SHMFS_LOCK_POSIX,      /* programs' own; id: inode */
+    SHMFS_LOCK_OFD,
+    SHMFS_LOCK_FLOCK,
+};
+struct shmfs_lock {
+    enum shmfs_lock_kind kind;
+    uint32_t id;
+    uint32_t pid; /* of its owner; under a mount, of the program */
+    bool write;
+    uint64_t start, end; /* bytes, end included; UINT64_MAX: to the end of the file */
+    uint64_t held_ns;    /* the library's own: for at least so long, as who waits has seen; 0: nobody waits.
+                            Programs': since when, as nanoseconds ago */
+    struct shmfs_process owner;
+};
+/* Goes through all locks that are held: start with *cursor = 0. 1 and ret, or 0 at the end. */
+int shmfs_region_next_lock(struct shmfs *fs, uint64_t *cursor, struct shmfs_lock *ret);
+
+/* ---- byte-range locks for the mount ------------------------------------------------------------ */
+
+/* Who locks, besides the process: the kernel's lock owner, a handle, or 0 for the process itself. */
+struct shmfs_range {
+    enum shmfs_lock_kind kind; /* SHMFS_LOCK_POSIX, _OFD or _FLOCK (start 0, end UINT64_MAX) */
+    uint64_t key;
+    uint32_t pid;        /* to be told to others */
+    int type;            /* F_RDLCK, F_WRLCK, F_UNLCK */
+    uint64_t start, end; /* bytes, end included */
+};
+/*
+ * Takes, changes or gives up a lock. timeout_ms: 0 tries (-EAGAIN), -1 waits for ever (-EDEADLK: in a
+ * circle), else -EAGAIN after so long. -ENOLCK: the table is full.
+ */
+int shmfs_node_setlk(struct shmfs *fs, uint32_t ino, const struct shmfs_range *range, int timeout_ms);
+/* The first lock of somebody else's that is in the way of *range, or type F_UNLCK. */
+int shmfs_node_getlk(struct shmfs *fs, uint32_t ino, const struct shmfs_range *range,
+                     struct shmfs_range *ret);
 
 /* ---- inodes --------------------------------------------------------------------------------- */
 

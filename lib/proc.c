@@ -2,9 +2,12 @@
 #include "proc.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 static off_t life_byte(const struct shmfs *fs, uint32_t index)
@@ -17,7 +20,7 @@ static off_t life_byte(const struct shmfs *fs, uint32_t index)
  * the kernel that lets go of it when the address space ends (death of the last thread, or exec), whatever
  * descriptors a program closes or its children inherit. 0, or -EBUSY.
  */
-static int life_begin(struct shmfs *fs, uint32_t index)
+static int life_begin(struct shmfs *fs, uint32_t index, void **ret_life)
 {
     struct flock fl = {
         .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1
@@ -33,8 +36,7 @@ static int life_begin(struct shmfs *fs, uint32_t index)
     void *p = mmap(NULL, BLOCK_SIZE, PROT_NONE, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED)
         return -errno;
-    madvise(p, BLOCK_SIZE, MADV_DONTFORK);
-    fs->life = p;
+    *ret_life = p;
     return 0;
 }
 
@@ -56,7 +58,7 @@ static bool life_locked(struct shmfs *fs, uint32_t index)
     return fcntl(fs->fd, F_OFD_GETLK, &fl) != 0 || fl.l_type != F_UNLCK;
 }
 
-static uint64_t own_pid_ns(void)
+uint64_t proc_own_ns(void)
 {
     struct stat st;
 
@@ -95,7 +97,23 @@ static void read_name(char *name, size_t n)
     name[strcspn(name, "\n")] = 0;
 }
 
-int proc_enroll(struct shmfs *fs)
+/* To the driver, which watches over processes that it knows of. */
+static void say_changed(struct shmfs *fs)
+{
+    __atomic_add_fetch(&fs->rt->nattach, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &fs->rt->nattach, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static void describe_self(struct proc_entry *e)
+{
+    e->pid = (uint32_t)getpid();
+    e->uid = geteuid();
+    e->pid_ns = proc_own_ns();
+    e->start_time = running_since(e->pid);
+    read_name(e->name, sizeof(e->name));
+}
+
+static int enroll(struct shmfs *fs, uint32_t flags, struct procref *ret, void **ret_life)
 {
     struct timespec now;
 
@@ -104,28 +122,53 @@ int proc_enroll(struct shmfs *fs)
 
         if (LOAD(&e->inc) != 0)
             continue;
-        int r = life_begin(fs, i);
+        int r = life_begin(fs, i, ret_life);
         if (r == -EBUSY)
             continue;
         if (r < 0)
             return r;
         clock_gettime(CLOCK_REALTIME, &now);
-        fs->pid_ns = own_pid_ns();
-        e->pid = (uint32_t)getpid();
-        e->uid = geteuid();
-        e->pid_ns = fs->pid_ns;
-        e->start_time = running_since(e->pid);
+        describe_self(e); /* a child says anew who it is */
         e->attached = now.tv_sec;
-        e->flags = (fs->flags & SHMFS_ATTACH_DRIVER) != 0 ? PROC_DRIVER : 0;
-        read_name(e->name, sizeof(e->name));
+        e->flags = flags;
         uint64_t inc = (fs->rt->next_inc + 1) & ((UINT64_C(1) << 48) - 1);
         inc = MAX(inc, UINT64_C(1));
         STORE(&fs->rt->next_inc, inc);
         STORE(&e->inc, inc); /* from here on the entry counts */
-        fs->self = proc_ref(i, inc);
+        *ret = proc_ref(i, inc);
+        say_changed(fs);
         return 0;
     }
     return -EUSERS;
+}
+
+int proc_enroll(struct shmfs *fs)
+{
+    bool driver = (fs->flags & SHMFS_ATTACH_DRIVER) != 0;
+    int r = enroll(fs, driver ? PROC_DRIVER : 0, &fs->self, &fs->life);
+
+    if (r == 0)
+        madvise(fs->life, BLOCK_SIZE, MADV_DONTFORK);
+    return r;
+}
+
+int proc_enroll_child(struct shmfs *fs, struct procref *ret, void **ret_life)
+{
+    return enroll(fs, 0, ret, ret_life);
+}
+
+void proc_child_drop(struct shmfs *fs, struct procref child, void *life)
+{
+    STORE(&fs->procs[proc_index(child)].inc, UINT64_C(0));
+    munmap(life, BLOCK_SIZE);
+}
+
+void proc_become_child(struct shmfs *fs, struct procref child, void *life)
+{
+    fs->self = child;
+    fs->life = life;
+    madvise(life, BLOCK_SIZE, MADV_DONTFORK);
+    describe_self(&fs->procs[proc_index(child)]);
 }
 
 void proc_leave(struct shmfs *fs)
@@ -137,6 +180,7 @@ void proc_leave(struct shmfs *fs)
     STORE(&fs->procs[i].inc, 0);
     life_end(fs);
     fs->self.v = 0;
+    say_changed(fs);
 }
 
 bool proc_alive(struct shmfs *fs, struct procref ref)

@@ -27,6 +27,15 @@ static inline uint64_t proc_inc(struct procref ref)
  * -EUSERS: the table is full (of the living: bury the dead first).
  */
 int proc_enroll(struct shmfs *fs);
+/*
+ * A place for a child that is about to be forked; under the attach lock. Its life lock is kept by a mapping
+ * that the child inherits, and that the parent is to unmap once it has.
+ */
+int proc_enroll_child(struct shmfs *fs, struct procref *ret, void **ret_life);
+/* It will not be: the entry is free again. */
+void proc_child_drop(struct shmfs *fs, struct procref child, void *life);
+/* In the child: that is who we are now. */
+void proc_become_child(struct shmfs *fs, struct procref child, void *life);
 /* Gives the entry up; whatever the process held must be gone. */
 void proc_leave(struct shmfs *fs);
 
@@ -38,6 +47,9 @@ bool proc_alive(struct shmfs *fs, struct procref ref);
 
 /* Copies entry INDEX; false where it is free or malformed. */
 bool proc_get(struct shmfs *fs, uint32_t index, struct proc_entry *ret, struct procref *ret_ref);
+
+/* Inode number of our PID namespace. */
+uint64_t proc_own_ns(void);
 
 /* Some living process other than this one; 0 if there is none. */
 uint32_t proc_other_pid(struct shmfs *fs);

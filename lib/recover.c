@@ -24,7 +24,7 @@ static void intent_pop(struct shmfs *fs, uint32_t me)
     STORE(&s->nlocks, s->nlocks - 1);
 }
 
-void recover_slot(struct shmfs *fs, uint32_t index)
+static void slot_recover(struct shmfs *fs, uint32_t index)
 {
     struct slot *s = &fs->slots[index];
     struct txn t;
@@ -38,7 +38,25 @@ void recover_slot(struct shmfs *fs, uint32_t index)
     txn_checkpoint(&t);
     inode_settle(&t);
     txn_commit(&t); /* sequences even, locks released */
+}
+
+/* For who holds nothing that others may wait for: the last of it needs a lock of its own. */
+static void slot_end(struct shmfs *fs, uint32_t index)
+{
+    struct txn t;
+
+    if (fs->slots[index].closing.n != 0) {
+        txn_adopt(fs, index, &t);
+        inode_close_end(&t);
+        txn_commit(&t);
+    }
     txn_slot_free(fs, index);
+}
+
+void recover_slot(struct shmfs *fs, uint32_t index)
+{
+    slot_recover(fs, index);
+    slot_end(fs, index);
 }
 
 static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth);
@@ -89,8 +107,12 @@ static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
         if (!intent_push(fs, me, &s->recovery))
             return -EBUSY;
         bool got = lock_try(&s->recovery, stamp);
-        if (got && slot_is_dead(fs, index)) /* look again under the lock (A8) */
-            recover_slot(fs, index);
+        if (got && slot_is_dead(fs, index)) { /* look again under the lock (A8) */
+            slot_recover(fs, index);
+            /* Somebody in the middle of a transaction may not wait for an inode: the locks are free, that is enough. */
+            if (fs->slots[index].closing.n == 0 || LOAD_RELAXED(&fs->slots[me].nlocks) == 1)
+                slot_end(fs, index);
+        }
         if (got)
             lock_release(&s->recovery);
         intent_pop(fs, me);
@@ -111,48 +133,124 @@ void recover_alone(struct shmfs *fs)
 {
     for (uint32_t i = 0; i < fs->l.nslots; i++) {
         if (LOAD(&fs->slots[i].owner.v) != 0)
-            recover_slot(fs, i);
+            slot_recover(fs, i);
     }
-    for (uint32_t i = 0; i < fs->l.nslots; i++)
+    for (uint32_t i = 0; i < fs->l.nslots; i++) {
         fs->slots[i].recovery.v = 0;
+        if (LOAD(&fs->slots[i].owner.v) != 0)
+            slot_end(fs, i);
+    }
     for (uint32_t i = 0; i < fs->l.nprocs; i++)
         fs->procs[i].inc = 0;
 }
 
-/* 0; -EBUSY: another undertaker is at it, and the entry is for the next round. */
-static int bury_process(struct shmfs *fs, uint32_t me, uint32_t index, struct procref ref)
+/* Drops a record whose process of incarnation `inc` is dead. */
+static int bury_use(struct shmfs *fs, uint32_t index, uint64_t word, uint64_t inc)
+{
+    if (region_inode_ok(fs, use_ino(word)))
+        return inode_drop_use(fs, index, word, inc);
+    CAS(use_at(fs, index), &word, UINT64_C(0)); /* scribbled on */
+    return 0;
+}
+
+static int bury_uses(struct shmfs *fs, struct procref ref)
+{
+    int ret = 0;
+
+    for (uint32_t i = 0; i < use_count(fs); i++) {
+        uint64_t word = LOAD(use_at(fs, i));
+
+        if (word != 0 && use_proc(word) == proc_index(ref)) {
+            int r = bury_use(fs, i, word, proc_inc(ref));
+            ret = r < 0 ? r : ret;
+        }
+    }
+    return ret;
+}
+
+int recover_uses(struct shmfs *fs)
+{
+    int ret = 0;
+
+    for (uint32_t i = 0; i < use_count(fs); i++) {
+        uint64_t word = LOAD(use_at(fs, i));
+
+        if (word != 0 && use_proc(word) >= fs->l.nprocs) {
+            CAS(use_at(fs, i), &word, UINT64_C(0)); /* scribbled on */
+        } else if (word != 0 && LOAD(&fs->procs[use_proc(word)].inc) == 0) {
+            int r = bury_use(fs, i, word, 0);
+            ret = r < 0 ? r : ret;
+        }
+    }
+    for (uint32_t i = 0; i < fs->l.nranges; i++) {
+        struct procref owner = { LOAD(&fs->ranges[i].owner.v) };
+
+        if (owner.v != 0 && !proc_alive(fs, owner))
+            range_drop_all(fs, owner);
+    }
+    return ret;
+}
+
+/* Slots that the process left. 0; -EBUSY: another undertaker is at it, and the rest is for the next round. */
+static int bury_slots(struct shmfs *fs, struct procref ref)
+{
+    struct txn t;
+    int r = txn_begin(fs, &t);
+
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; r == 0 && i < fs->l.nslots; i++) {
+        if (LOAD_RELAXED(&fs->slots[i].owner.v) == ref.v)
+            r = recover_bury(fs, t.index, i);
+    }
+    txn_commit(&t);
+    return r;
+}
+
+static int bury_process(struct shmfs *fs, uint32_t index, struct procref ref)
 {
     uint64_t inc = proc_inc(ref);
+    int r = bury_slots(fs, ref);
 
-    for (uint32_t i = 0; i < fs->l.nslots; i++) {
-        if (LOAD_RELAXED(&fs->slots[i].owner.v) == ref.v && recover_bury(fs, me, i) < 0)
-            return -EBUSY;
-    }
-    CAS(&fs->procs[index].inc, &inc, UINT64_C(0));
-    return 0;
+    if (r == 0)
+        r = bury_uses(fs, ref);
+    if (r == 0)
+        r = range_drop_all(fs, ref);
+    if (r == 0)
+        CAS(&fs->procs[index].inc, &inc, UINT64_C(0));
+    return r;
 }
 
 int recover_dead(struct shmfs *fs)
 {
     struct proc_entry e;
     struct procref ref;
-    struct txn t;
-    int r = txn_begin(fs, &t);
+    int ret = 0;
 
-    if (r < 0)
-        return r;
+    if (fs->readonly)
+        return -EROFS;
     for (uint32_t i = 0; i < fs->l.nprocs; i++) {
-        if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref) && bury_process(fs, t.index, i, ref) < 0)
-            r = -EBUSY;
+        if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref)) {
+            int r = bury_process(fs, i, ref);
+            ret = r < 0 ? r : ret;
+        }
     }
-    txn_commit(&t);
-    return r;
+    return ret;
 }
 
-static bool owns_a_slot(const struct shmfs *fs, struct procref ref)
+static bool owns_something(const struct shmfs *fs, struct procref ref)
 {
     for (uint32_t i = 0; i < fs->l.nslots; i++) {
         if (LOAD(&fs->slots[i].owner.v) == ref.v)
+            return true;
+    }
+    for (uint32_t i = 0; i < use_count(fs); i++) {
+        uint64_t word = LOAD(use_at(fs, i));
+        if (word != 0 && use_proc(word) == proc_index(ref))
+            return true;
+    }
+    for (uint32_t i = 0; i < fs->l.nranges; i++) {
+        if (LOAD(&fs->ranges[i].owner.v) == ref.v)
             return true;
     }
     return false;
@@ -164,7 +262,7 @@ void recover_entries(struct shmfs *fs)
     struct procref ref;
 
     for (uint32_t i = 0; i < fs->l.nprocs; i++) {
-        if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref) && !owns_a_slot(fs, ref)) {
+        if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref) && !owns_something(fs, ref)) {
             uint64_t inc = proc_inc(ref);
             CAS(&fs->procs[i].inc, &inc, UINT64_C(0));
         }
@@ -179,6 +277,10 @@ bool recover_nobody_left(const struct shmfs *fs)
     }
     for (uint32_t i = 0; i < fs->l.nprocs; i++) {
         if (LOAD(&fs->procs[i].inc) != 0)
+            return false;
+    }
+    for (uint32_t i = 0; i < use_count(fs); i++) {
+        if (LOAD(use_at(fs, i)) != 0)
             return false;
     }
     return true;

@@ -3,7 +3,7 @@
 #define SHMFS_RECOVER_H
 
 /* What the living do for the dead (docs/LOCKING.md, "Burial"). */
-#include "inode.h"
+#include "range.h"
 
 /*
  * Buries the owner of slot INDEX, if it is dead, on behalf of our own slot ME: rolls back or redoes,
@@ -23,7 +23,12 @@ void recover_alone(struct shmfs *fs);
 
 /* Buries all dead processes and frees their entries. -EBUSY: another undertaker was at one of them. */
 int recover_dead(struct shmfs *fs);
-/* Frees the entries of the dead who left no slot; needs neither a slot nor an entry of one's own. */
+/*
+ * After recover_alone(): drops the uses and byte-range locks of all whose entry is free by now, and frees
+ * what only they kept.
+ */
+int recover_uses(struct shmfs *fs);
+/* Frees the entries of the dead who left nothing; needs neither a slot nor an entry of one's own. */
 void recover_entries(struct shmfs *fs);
 /* No slot and no entry is taken. */
 bool recover_nobody_left(const struct shmfs *fs);

@@ -18,15 +18,15 @@
  * A reader without a lock may also come to a page that was given back to a host that now has none left
  * (A15). What it reads does not count, so that is no damage: the page is mapped back when it has done.
  */
+enum { GUARDED_MAX = 1024 };
 _Thread_local int region_reading __attribute__((tls_model("initial-exec")));
 static struct {
     uint8_t *base;
     uint64_t len;
     struct shmfs *fs;
-} guarded[64];
+} guarded[GUARDED_MAX];
 static pthread_mutex_t guard_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction guard_old;
-static bool guard_installed;
 
 static void guard_chain(int sig, siginfo_t *info, void *context)
 {
@@ -84,7 +84,7 @@ static void guard_handler(int sig, siginfo_t *info, void *context)
             continue;
         struct shmfs *fs = guarded[i].fs;
         uintptr_t page = addr & ~(uintptr_t)(BLOCK_SIZE - 1);
-        bool hole = guard_is_hole(fs, page);
+        bool hole = base == (uintptr_t)fs->base && guard_is_hole(fs, page);
         void *p = mmap((void *)page, BLOCK_SIZE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (p == MAP_FAILED)
@@ -98,23 +98,30 @@ static void guard_handler(int sig, siginfo_t *info, void *context)
     guard_chain(sig, info, context);
 }
 
-static int guard_add(struct shmfs *fs)
+/* Somebody may have put a handler of its own in the place of ours since: that one goes behind ours. */
+static void guard_install(void)
 {
-    int r = -EMFILE;
+    struct sigaction sa = { .sa_sigaction = guard_handler, .sa_flags = SA_SIGINFO | SA_NODEFER }, now;
+
+    sigemptyset(&sa.sa_mask);
+    if (sigaction(SIGBUS, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 &&
+        now.sa_sigaction == guard_handler)
+        return;
+    sigaction(SIGBUS, &sa, &guard_old);
+}
+
+int region_guard(struct shmfs *fs, void *base, uint64_t len)
+{
+    int r = -ENOMEM;
 
     pthread_mutex_lock(&guard_mutex);
-    if (!guard_installed) {
-        struct sigaction sa = { .sa_sigaction = guard_handler, .sa_flags = SA_SIGINFO | SA_NODEFER };
-        sigemptyset(&sa.sa_mask);
-        if (sigaction(SIGBUS, &sa, &guard_old) == 0)
-            guard_installed = true;
-    }
+    guard_install();
     for (size_t i = 0; i < ARRAY_SIZE(guarded); i++) {
         if (guarded[i].base != NULL)
             continue;
-        guarded[i].len = fs->map_len;
+        guarded[i].len = len;
         guarded[i].fs = fs;
-        STORE(&guarded[i].base, fs->base);
+        STORE(&guarded[i].base, (uint8_t *)base);
         r = 0;
         break;
     }
@@ -122,15 +129,23 @@ static int guard_add(struct shmfs *fs)
     return r;
 }
 
-static void guard_remove(struct shmfs *fs)
+void region_unguard(struct shmfs *fs, void *base)
 {
     pthread_mutex_lock(&guard_mutex);
     for (size_t i = 0; i < ARRAY_SIZE(guarded); i++) {
-        if (guarded[i].fs == fs && guarded[i].base != NULL) {
+        if (guarded[i].fs == fs && guarded[i].base == base)
             STORE(&guarded[i].base, NULL);
-            guarded[i].fs = NULL;
-        }
     }
+    pthread_mutex_unlock(&guard_mutex);
+}
+
+void region_fork_before(void)
+{
+    pthread_mutex_lock(&guard_mutex);
+}
+
+void region_fork_after(void)
+{
     pthread_mutex_unlock(&guard_mutex);
 }
 
@@ -211,6 +226,8 @@ void region_set_pointers(struct shmfs *fs)
     fs->rt = (void *)(fs->base + l->runtime);
     fs->procs = (void *)(fs->base + l->procs);
     fs->slots = (void *)(fs->base + l->slots);
+    fs->uses = (void *)(fs->base + l->uses);
+    fs->ranges = (void *)(fs->base + l->ranges);
     fs->inode_rts = (void *)(fs->base + l->inode_rt);
     fs->group_rts = (void *)(fs->base + l->group_rt);
     fs->groups = (void *)(fs->base + l->group_desc);
@@ -281,7 +298,7 @@ int region_open(const char *path, unsigned flags, struct shmfs **ret_fs, struct 
     if (r < 0)
         return r;
     region_set_pointers(fs);
-    r = guard_add(fs);
+    r = region_guard(fs, fs->base, fs->map_len);
     if (r < 0) {
         munmap(fs->base, (size_t)fs->map_len);
         return r;
@@ -302,7 +319,7 @@ uint64_t region_file_size(const struct shmfs *fs)
 
 void region_close(struct shmfs *fs)
 {
-    guard_remove(fs);
+    region_unguard(fs, fs->base);
     munmap(fs->base, (size_t)fs->map_len);
     close(fs->fd);
     pthread_mutex_destroy(&fs->lock);

@@ -28,6 +28,8 @@ struct shmfs {
     struct runtime *rt;
     struct proc_entry *procs;
     struct slot *slots;
+    struct use_bucket *uses;
+    struct range *ranges;
     struct inode_rt *inode_rts;
     struct group_rt *group_rts;
     struct group_desc *groups;
@@ -40,12 +42,13 @@ struct shmfs {
 
     struct procref self; /* our entry in the process table */
     unsigned flags;      /* enum shmfs_attach_flags */
-    uint64_t pid_ns;
     void *life; /* the mapping that keeps our life lock (proc.c) */
 
     pthread_mutex_t lock;    /* of the fields below */
     uint32_t free_slots[64]; /* slots of ours that no thread uses now */
     uint32_t nfree_slots;
+
+    struct client *client; /* of programs that came by shmfs_attach() */
 
     /* Set by recover.c: lock.c must be able to have a dead owner's slot buried. */
     int (*bury)(struct shmfs *fs, uint32_t me, uint32_t slot);
@@ -56,6 +59,12 @@ struct shmfs {
 /* Opens and maps a region that region_check() finds good. Changes nothing in the file. */
 int region_open(const char *path, unsigned flags, struct shmfs **ret_fs, struct shmfs_diag *ret_diag);
 void region_close(struct shmfs *fs);
+
+/* Answers faults in a further mapping of the region too: a file that is shortened kills nobody. -ENOMEM. */
+int region_guard(struct shmfs *fs, void *base, uint64_t len);
+void region_unguard(struct shmfs *fs, void *base);
+void region_fork_before(void);
+void region_fork_after(void);
 
 /* Validates a superblock that was copied out; file_size in bytes. On success fills ret_layout. */
 int region_check(const struct superblock *sb, uint64_t file_size, struct layout *ret_layout,

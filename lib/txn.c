@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "txn.h"
 
-#include <time.h>
+#include <limits.h>
 
 /* ---- the slot's word (I7) ---------------------------------------------------------------------- */
 
@@ -109,6 +109,18 @@ void txn_detach(struct shmfs *fs)
         if (LOAD(&fs->slots[i].owner.v) == fs->self.v)
             txn_slot_free(fs, i);
     }
+}
+
+void txn_fork_before(void)
+{
+    pthread_mutex_lock(&live_mutex);
+}
+
+void txn_fork_after(bool child)
+{
+    if (child)
+        mine = (struct thread_slot){ 0 };
+    pthread_mutex_unlock(&live_mutex);
 }
 
 void txn_slot_free(struct shmfs *fs, uint32_t index)
@@ -264,6 +276,25 @@ static void saved_forget(struct txn *t)
     t->freed = false;
 }
 
+/* Somebody sleeps until the inode changes: shmfs_wait(). Called after its lock was let go (a full fence). */
+static void wake_watchers(struct shmfs *fs, uint32_t ino)
+{
+    struct inode_rt *rt = &fs->inode_rts[ino];
+
+    if (__atomic_exchange_n(&rt->waiting, 0, __ATOMIC_SEQ_CST) != 0)
+        lock_futex_wake(&rt->seq, INT_MAX);
+}
+
+static void held_release(struct txn *t, const struct held *h)
+{
+    lock_release(h->word);
+    if (h->kind == HELD_INODE) {
+        fence_after_rmw();
+        if (unlikely(LOAD_RELAXED(&t->fs->inode_rts[h->id].waiting) != 0))
+            wake_watchers(t->fs, h->id);
+    }
+}
+
 /*
  * Releases the held locks; with `chain` only those that a chain of transactions does not keep: groups,
  * and recovery locks that an undertaker finds in the slot of another. The intents of the rest move up.
@@ -281,10 +312,12 @@ static void release(struct txn *t, bool chain)
             kept++;
             continue;
         }
-        lock_release(t->held[i].word);
+        held_release(t, &t->held[i]);
     }
     ORDER();
     STORE(&t->slot->nlocks, kept);
+    if (unlikely(LOAD_RELAXED(&t->slot->waited_since) != 0))
+        STORE_RELAXED(&t->slot->waited_since, UINT64_C(0));
     t->nheld = kept;
 }
 
@@ -423,7 +456,7 @@ void txn_release_others(struct txn *t, uint32_t ino)
         }
         if (h.kind == HELD_INODE)
             sequence_even(&t->fs->inode_rts[h.id].seq);
-        lock_release(h.word);
+        held_release(t, &h);
     }
     ORDER();
     STORE(&t->slot->nlocks, kept);

@@ -11,7 +11,7 @@
  * was done so far, lets go of the group locks and keeps the rest: it makes long work a chain of
  * short transactions (I5) that nobody else can see half-done.
  */
-#include "lock.h"
+#include "use.h"
 
 enum held_kind {
     HELD_RENAME,   /* rank 1 */
@@ -48,6 +48,10 @@ struct txn {
 
 int txn_attach(struct shmfs *fs);  /* makes the slot pool usable */
 void txn_detach(struct shmfs *fs); /* gives all of our slots back; no transaction may be running */
+
+/* Around fork(); the child's thread has no slot. */
+void txn_fork_before(void);
+void txn_fork_after(bool child);
 
 /* -EUSERS: all slots are taken by the living; -ENOSPC: no memory for one. */
 int txn_begin(struct shmfs *fs, struct txn *ret_t);

@@ -43,6 +43,10 @@ static const char *area_name(const struct level *l, const uint8_t *at, char *buf
         snprintf(buf, n, "runtime record of inode %" PRIu64 " byte %" PRIu64,
                  (off - o->inode_rt) / sizeof(struct inode_rt),
                  (off - o->inode_rt) % sizeof(struct inode_rt));
+    else if (off >= o->ranges)
+        snprintf(buf, n, "byte-range lock %" PRIu64, (off - o->ranges) / sizeof(struct range));
+    else if (off >= o->uses)
+        snprintf(buf, n, "bucket %" PRIu64 " of use records", (off - o->uses) / sizeof(struct use_bucket));
     else if (off >= o->slots)
         snprintf(buf, n, "slot %" PRIu64 " byte %" PRIu64, (off - o->slots) / SLOT_SIZE,
                  (off - o->slots) % SLOT_SIZE);
@@ -231,7 +235,7 @@ static bool uses_good(const struct level *l)
     const struct shmfs *fs = l->seats[0].fs;
 
     for (uint32_t i = 1; i < fs->l.ninodes; i++) {
-        if (inode_at(fs, i)->mode == 0 && inode_uses(fs, i) != 0)
+        if (inode_at(fs, i)->mode == 0 && inode_used(fs, i, NO_USE))
             return false;
     }
     return true;

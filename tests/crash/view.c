@@ -146,6 +146,17 @@ static void remember_name(struct view *v, uint32_t index, uint32_t parent, const
     v->names_len += (uint32_t)len;
 }
 
+/* Lookups, opens and pins, counted. */
+static uint64_t uses_of(const struct shmfs *fs, uint32_t ino)
+{
+    const struct inode_rt *rt = &fs->inode_rts[ino];
+    uint64_t n = rt->epoch == (uint32_t)fs->rt->mount_epoch ? rt->nlookup : 0;
+
+    for (uint32_t i = 0; i < use_count(fs); i++)
+        n += *use_at(fs, i) != 0 && use_ino(*use_at(fs, i)) == ino;
+    return n;
+}
+
 static void fill(struct looker *lk, uint32_t ino, struct view_node *node)
 {
     const struct inode *in = inode_at(lk->fs, ino);
@@ -161,7 +172,7 @@ static void fill(struct looker *lk, uint32_t ino, struct view_node *node)
         .rdev = in->rdev,
         .size = in->size,
         .blocks = in->blocks,
-        .uses = inode_uses(lk->fs, ino),
+        .uses = uses_of(lk->fs, ino),
     };
     if (S_ISREG(in->mode))
         node->content = file_hash(lk, ino, in);

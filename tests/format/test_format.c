@@ -84,7 +84,8 @@ static const struct pin pins[] = {
     FIELD(runtime, next_inc, 56, 8),
     FIELD(runtime, driver, 64, 8),
     FIELD(runtime, mount_epoch, 72, 8),
-    FIELD(runtime, pad, 80, 48),
+    FIELD(runtime, nattach, 80, 4),
+    FIELD(runtime, pad, 84, 44),
     FIELD(runtime, rename_lock, 128, 8),
     FIELD(runtime, pad1, 136, 56),
     SIZE(proc_entry, 128),
@@ -115,7 +116,10 @@ static const struct pin pins[] = {
     FIELD(slot, todo, 32, 24),
     FIELD(slot, nlocks, 56, 4),
     FIELD(slot, nredo, 60, 4),
-    FIELD(slot, pad, 64, 128),
+    FIELD(slot, closing, 64, 4),
+    FIELD(slot, pad0, 68, 4),
+    FIELD(slot, waited_since, 72, 8),
+    FIELD(slot, pad, 80, 112),
     FIELD(slot, locks, 192, 512),
     FIELD(slot, redo, 704, 320),
     FIELD(slot, pad1, 1024, 3072),
@@ -125,15 +129,32 @@ static const struct pin pins[] = {
     FIELD(undo, off, 0, 8),
     FIELD(undo, len, 8, 4),
     FIELD(undo, size, 12, 4),
+    SIZE(use_bucket, 64),
+    FIELD(use_bucket, overflow, 0, 8),
+    FIELD(use_bucket, records, 8, 56),
+    SIZE(range, 64),
+    FIELD(range, owner, 0, 8),
+    FIELD(range, key, 8, 8),
+    FIELD(range, start, 16, 8),
+    FIELD(range, end, 24, 8),
+    FIELD(range, ino, 32, 4),
+    FIELD(range, next, 36, 4),
+    FIELD(range, pid, 40, 4),
+    FIELD(range, type, 44, 2),
+    FIELD(range, kind, 46, 2),
+    FIELD(range, since, 48, 8),
+    FIELD(range, pad, 56, 8),
     SIZE(inode_rt, 64),
     FIELD(inode_rt, lock, 0, 8),
     FIELD(inode_rt, seq, 8, 8),
     FIELD(inode_rt, nlookup, 16, 8),
     FIELD(inode_rt, epoch, 24, 4),
-    FIELD(inode_rt, nopen, 28, 4),
-    FIELD(inode_rt, npin, 32, 4),
-    FIELD(inode_rt, flags, 36, 4),
-    FIELD(inode_rt, pad, 40, 24),
+    FIELD(inode_rt, flags, 28, 4),
+    FIELD(inode_rt, ranges, 32, 4),
+    FIELD(inode_rt, waiting, 36, 4),
+    FIELD(inode_rt, range_seq, 40, 4),
+    FIELD(inode_rt, range_waiting, 44, 4),
+    FIELD(inode_rt, pad, 48, 16),
     SIZE(group_rt, 64),
     FIELD(group_rt, lock, 0, 8),
     FIELD(group_rt, block_hint, 8, 4),
@@ -214,9 +235,9 @@ static const struct pin pins[] = {
 };
 /* clang-format on */
 
-static void test_format_version_is_1(void **state)
+static void test_format_version_is_2(void **state)
 {
-    assert_int_equal(FORMAT_VERSION, 1);
+    assert_int_equal(FORMAT_VERSION, 2);
 }
 
 static void test_format_every_struct_and_field_is_where_it_was(void **state)
@@ -336,7 +357,7 @@ static void test_format_superblock_is_little_endian(void **state)
 {
     static const uint8_t want[208] = {
         's',  'h',  'm',  'f',  's',  '\r', '\n', 0x1a, 8,    7,    6,    5,    4,    3,    2,    1,
-        1,    0,    0,    0,    0,    0x10, 0,    0,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
+        2,    0,    0,    0,    0,    0x10, 0,    0,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
         0x24, 0x23, 0x22, 0x21, 0x28, 0x27, 0x26, 0x25, 0x2c, 0x2b, 0x2a, 0x29, 0,    0,    0,    0,
         0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f,
         'l',  'a',  'b',  'e',  'l',  0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,
@@ -363,7 +384,7 @@ static void test_format_checksum_covers_what_mkfs_wrote_and_no_more(void **state
 
     fill(&sb);
     sum = layout_checksum(&sb);
-    assert_int_equal(sum, UINT64_C(0xc19e6830228ee41c)); /* XXH3 of the bytes above */
+    assert_int_equal(sum, UINT64_C(0x49d1ecee9c79c587)); /* XXH3 of the bytes above */
     for (size_t i = 0; i < sizeof(sb); i++) {
         bytes[i] ^= 0x80;
         if (i < offsetof(struct superblock, checksum))
@@ -376,13 +397,13 @@ static void test_format_checksum_covers_what_mkfs_wrote_and_no_more(void **state
 
 static void test_format_layout_hash_is_what_it_was(void **state)
 {
-    assert_int_equal(layout_hash(), UINT64_C(0x7babeb993250cd2e));
+    assert_int_equal(layout_hash(), UINT64_C(0x561888f88b35c1e1));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format_version_is_1),
+        cmocka_unit_test(test_format_version_is_2),
         cmocka_unit_test(test_format_every_struct_and_field_is_where_it_was),
         cmocka_unit_test(test_format_every_byte_belongs_to_a_pinned_field),
         cmocka_unit_test(test_format_constants_are_what_they_were),

@@ -28,8 +28,12 @@ static void test_check_inode_flags(void **state)
 
     file->flags = INODE_LINK_INLINE;
     expect("inode %u (/file): flags 0x1 make no sense", number_of(file));
-    link->flags = 4;
+    link->flags = 8;
+    expect("inode %u (/long): flags 0x8 make no sense", number_of(link));
+    verify();
+    link->flags = INODE_LOOSE;
     expect("inode %u (/long): flags 0x4 make no sense", number_of(link));
+    expect("inode %u (/long): says that it is mapped by pointer, but nobody has it mapped", number_of(link));
     verify();
 }
 
@@ -167,11 +171,11 @@ static void test_check_orphan_that_was_held_is_no_problem(void **state)
     rt->epoch = (uint32_t)fs->rt->mount_epoch;
     verify();
     rt->nlookup = 0;
-    rt->nopen = 1;
+    fs->uses[0].records[0] = (uint64_t)USE_OPEN << 48 | (fs->self.v & 0xffff) << 32 | number_of(file);
     verify();
-    rt->nopen = 0;
-    rt->npin = 1;
+    fs->uses[0].records[0] = (uint64_t)USE_PIN << 48 | (fs->self.v & 0xffff) << 32 | number_of(file);
     verify();
+    fs->uses[0].records[0] = 0;
 }
 
 /* ---- devices and the like --------------------------------------------------------------------- */

@@ -659,7 +659,7 @@ static void test_namei_lookups_of_another_epoch_are_void(void **state)
     ino = out.ino;
     detach();
     fs = attach(SHMFS_ATTACH_DRIVER);
-    assert_int_equal(inode_uses(fs, ino), 0);
+    assert_false(inode_used(fs, ino, NO_USE));
     MUST(unlink_(SHMFS_ROOT, "file"));
     assert_int_equal(shmfs_node_getattr(fs, ino, &out), -ESTALE);
 }

@@ -591,7 +591,7 @@ static const struct {
 #undef OP
 };
 
-enum { CUTS = 11 };
+enum { CUTS = 13 };
 
 static uint64_t cut_at(unsigned i)
 {
@@ -601,6 +601,8 @@ static uint64_t cut_at(unsigned i)
         BLOCK_SIZE,
         l->procs,
         l->slots,
+        l->uses,
+        l->ranges,
         l->inode_rt,
         l->group_rt,
         l->group_desc,

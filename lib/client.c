@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+#include "client.h"
+
+#include <mntent.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+
+/* Attaching and detaching, for programs. */
+
+static _Thread_local char attach_text[512];
+
+const char *shmfs_attach_error(void)
+{
+    return attach_text;
+}
+
+/* The region that is mounted on WHERE, or WHERE itself. */
+static int region_of(const char *where, char *ret, size_t n)
+{
+    AUTO_FREE char *real = realpath(where, NULL);
+    struct mntent entry;
+    char buf[2 * 4096];
+    struct stat st;
+    FILE *mounts;
+    int r = -EINVAL;
+
+    if (real == NULL)
+        return -errno;
+    if (stat(real, &st) == 0 && !S_ISDIR(st.st_mode))
+        return (size_t)snprintf(ret, n, "%s", where) < n ? 0 : -ENAMETOOLONG;
+    mounts = setmntent("/proc/self/mounts", "re");
+    if (mounts == NULL)
+        return -errno;
+    while (getmntent_r(mounts, &entry, buf, sizeof(buf)) != NULL) {
+        if (strcmp(entry.mnt_type, "fuse.shmfs") == 0 && strcmp(entry.mnt_dir, real) == 0)
+            r = (size_t)snprintf(ret, n, "%s", entry.mnt_fsname) < n ? 0 : -ENAMETOOLONG; /* the last one counts */
+    }
+    endmntent(mounts);
+    return r;
+}
+
+/* A page that fork() empties: whoever is not the process that attached must not touch the region. */
+static uint64_t *alive_page(uint64_t id)
+{
+    uint64_t *p = mmap(NULL, BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, BLOCK_SIZE, MADV_WIPEONFORK);
+    *p = id;
+    return p;
+}
+
+static int client_make(struct shmfs *fs)
+{
+    AUTO_FREE struct client *c = calloc(1, sizeof(*c));
+    int r;
+
+    if (c == NULL)
+        return -ENOMEM;
+    r = cred_load(&c->cred);
+    if (r < 0)
+        return r;
+    c->alive = alive_page(fs->id);
+    if (c->alive == NULL) {
+        cred_free(&c->cred);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&c->lists_lock, NULL);
+    fs->client = c;
+    client_list_add(fs);
+    c = NULL;
+    return 0;
+}
+
+int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret)
+{
+    char path[4096];
+    struct shmfs_diag diag = { 0 };
+    struct shmfs *fs;
+    int r;
+
+    attach_text[0] = 0;
+    r = (flags & ~(unsigned)(SHMFS_RDONLY | SHMFS_NOATIME)) != 0 ? -EINVAL : region_of(where, path, sizeof(path));
+    if (r == -EINVAL) {
+        snprintf(attach_text, sizeof(attach_text),
+                 "%s: neither a region nor a directory that one is mounted on; name the region file", where);
+        return r;
+    }
+    if (r == 0)
+        r = shmfs_region_attach(path, flags, &fs, &diag);
+    if (r == 0) {
+        r = client_make(fs);
+        if (r < 0)
+            shmfs_region_detach(fs);
+    }
+    if (r < 0) {
+        shmfs_diag_text(&diag, r, where, attach_text, sizeof(attach_text));
+        return r;
+    }
+    *ret = fs;
+    return 0;
+}
+
+void shmfs_detach(struct shmfs *fs)
+{
+    struct client *c;
+
+    if (fs == NULL)
+        return;
+    c = client_of(fs);
+    if (*c->alive != fs->id) /* a child's copy of an attach that is not its own: nothing of it may be touched */
+        return;
+    client_list_remove(fs);
+    client_dirs_close(fs);
+    client_unmap_all(fs);
+    for (struct slab *s = c->slabs, *next; s != NULL; s = next) {
+        for (size_t i = 0; i < FILES_PER_SLAB; i++) {
+            if (s->files[i].in_use)
+                shmfs_close(&s->files[i]);
+        }
+        next = s->next;
+        free(s);
+    }
+    if (c->ro_base != NULL)
+        region_unguard(fs, c->ro_base);
+    if (c->ro_base != NULL)
+        munmap(c->ro_base, (size_t)fs->map_len);
+    munmap(c->alive, BLOCK_SIZE);
+    cred_free(&c->cred);
+    pthread_mutex_destroy(&c->lists_lock);
+    fs->client = NULL;
+    free(c);
+    shmfs_region_detach(fs);
+}
+
+int shmfs_setcreds(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+    struct cred cred;
+    int r = client_enter(fs);
+
+    if (r == 0)
+        r = cred_load(&cred);
+    if (r < 0)
+        return r;
+    spin_lock(&c->busy);
+    struct cred old = c->cred;
+    cred.umask = old.umask;
+    c->cred = cred;
+    spin_unlock(&c->busy);
+    cred_free(&old);
+    return 0;
+}
+
+mode_t shmfs_umask(struct shmfs *fs, mode_t mask)
+{
+    return __atomic_exchange_n(&client_of(fs)->cred.umask, mask & 0777, __ATOMIC_RELAXED);
+}
+
+int shmfs_statfs(struct shmfs *fs, struct statvfs *ret)
+{
+    struct shmfs_space space;
+    int r = client_enter(fs);
+
+    if (r < 0)
+        return r;
+    shmfs_node_statfs(fs, &space);
+    *ret = (struct statvfs){
+        .f_bsize = space.block_size,
+        .f_frsize = space.block_size,
+        .f_blocks = space.blocks,
+        .f_bfree = space.free_blocks,
+        .f_bavail = space.free_blocks,
+        .f_files = space.inodes,
+        .f_ffree = space.free_inodes,
+        .f_favail = space.free_inodes,
+        .f_namemax = NAME_MAX_BYTES,
+        .f_flag = fs->readonly ? ST_RDONLY : 0,
+    };
+    return 0;
+}

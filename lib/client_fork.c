@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "client.h"
+
+/*
+ * fork() (A12; docs/LOCKING.md, "Fork"): the child is given a place of its own in the process table, and
+ * records of its own for all that is open and mapped, before it exists. So nothing of it hangs on the
+ * parent's life at any moment. Mappings are inherited during fork() alone: a child that was made in
+ * another way has none, and learns it from a page that is wiped.
+ */
+
+static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct shmfs *list;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+#define FOR_EACH_ATTACH(fs) for (struct shmfs *fs = list; fs != NULL; fs = client_of(fs)->next)
+#define FOR_EACH_FILE(c, f) \
+    for (struct slab *slab_ = (c)->slabs; slab_ != NULL; slab_ = slab_->next) \
+        for (struct shmfs_file *f = slab_->files; f < slab_->files + FILES_PER_SLAB; f++) \
+            if (f->in_use && f->use != NO_USE)
+
+/* ---- before ------------------------------------------------------------------------------------ */
+
+static void child_drop(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+
+    FOR_EACH_FILE (c, f) {
+        if (f->next_use != NO_USE)
+            STORE(use_at(fs, f->next_use), UINT64_C(0)); /* the parent's record keeps the file */
+        f->next_use = NO_USE;
+    }
+    for (struct mapping *m = c->maps; m != NULL; m = m->next) {
+        if (m->use != NO_USE && m->next_use != NO_USE)
+            STORE(use_at(fs, m->next_use), UINT64_C(0));
+        m->next_use = NO_USE;
+    }
+    proc_child_drop(fs, c->child, c->child_life);
+    c->child.v = 0;
+    c->child_life = NULL;
+}
+
+/* Copies each record of ours for the child. */
+static int child_uses(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+    uint32_t proc = proc_index(c->child);
+    int r = 0;
+
+    FOR_EACH_FILE (c, f) {
+        f->next_use = NO_USE;
+        if (r == 0)
+            r = use_add(fs, f->ino, proc, USE_OPEN, &f->next_use);
+    }
+    for (struct mapping *m = c->maps; m != NULL; m = m->next) {
+        m->next_use = NO_USE;
+        if (r == 0 && m->use != NO_USE)
+            r = use_add(fs, use_ino(m->word), proc, USE_PIN, &m->next_use);
+    }
+    return r;
+}
+
+static int child_enroll(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+    int r = region_lock(fs);
+
+    if (r < 0)
+        return r;
+    r = proc_enroll_child(fs, &c->child, &c->child_life);
+    region_unlock(fs);
+    return r;
+}
+
+static void advise(struct shmfs *fs, int advice)
+{
+    struct client *c = client_of(fs);
+
+    madvise(fs->base, (size_t)fs->map_len, advice);
+    if (c->ro_base != NULL)
+        madvise(c->ro_base, (size_t)fs->map_len, advice);
+    for (struct mapping *m = c->maps; m != NULL; m = m->next) {
+        if (m->stitched)
+            madvise(m->addr, m->len, advice);
+    }
+}
+
+static void before(void)
+{
+    pthread_mutex_lock(&list_mutex);
+    FOR_EACH_ATTACH (fs) {
+        struct client *c = client_of(fs);
+
+        pthread_mutex_lock(&c->lists_lock);
+        spin_lock(&c->busy);
+        pthread_mutex_lock(&fs->lock);
+        c->child.v = 0;
+        c->child_life = NULL;
+        c->heir = fs->readonly && !LOAD_RELAXED(&fs->broken);
+        if (*c->alive == fs->id && !fs->readonly && child_enroll(fs) == 0) {
+            c->heir = child_uses(fs) == 0;
+            if (!c->heir)
+                child_drop(fs);
+        }
+        if (c->heir)
+            advise(fs, MADV_DOFORK);
+    }
+    txn_fork_before();
+    region_fork_before();
+}
+
+/* ---- after ------------------------------------------------------------------------------------- */
+
+static void unlock(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+
+    pthread_mutex_unlock(&fs->lock);
+    spin_unlock(&c->busy);
+    pthread_mutex_unlock(&c->lists_lock);
+}
+
+static void after_in_parent(void)
+{
+    region_fork_after();
+    txn_fork_after(false);
+    FOR_EACH_ATTACH (fs) {
+        struct client *c = client_of(fs);
+
+        if (c->child_life != NULL)
+            munmap(c->child_life, BLOCK_SIZE); /* the child has it too; if there is none, the entry is dead now */
+        if (c->heir)
+            advise(fs, MADV_DONTFORK);
+        unlock(fs);
+    }
+    pthread_mutex_unlock(&list_mutex);
+}
+
+/* Our descriptor shares its description, and so its locks, with the parent's: gets one of its own. */
+static bool reopen(struct shmfs *fs)
+{
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fs->fd);
+    AUTO_CLOSE int fd = open(path, (fs->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    return fd >= 0 && dup3(fd, fs->fd, O_CLOEXEC) >= 0;
+}
+
+static void become(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+
+    if (!c->heir || !reopen(fs))
+        return; /* it stays as the wiped page says: not ours */
+    advise(fs, MADV_DONTFORK);
+    if (!fs->readonly) {
+        proc_become_child(fs, c->child, c->child_life);
+        FOR_EACH_FILE (c, f) {
+            f->use = f->next_use;
+            f->has_owned = false;
+        }
+        for (struct mapping *m = c->maps; m != NULL; m = m->next) {
+            m->use = m->next_use;
+            m->word = use_word(use_ino(m->word), proc_index(fs->self), USE_PIN);
+        }
+        c->has_posix = false;
+        fs->nfree_slots = 0; /* they are the parent's */
+    }
+    *c->alive = fs->id;
+}
+
+static void after_in_child(void)
+{
+    region_fork_after();
+    txn_fork_after(true);
+    FOR_EACH_ATTACH (fs) {
+        become(fs);
+        unlock(fs);
+    }
+    pthread_mutex_unlock(&list_mutex);
+}
+
+/* ---- the list ---------------------------------------------------------------------------------- */
+
+static void handlers_add(void)
+{
+    pthread_atfork(before, after_in_parent, after_in_child);
+}
+
+void client_list_add(struct shmfs *fs)
+{
+    pthread_once(&once, handlers_add);
+    pthread_mutex_lock(&list_mutex);
+    client_of(fs)->next = list;
+    list = fs;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+void client_list_remove(struct shmfs *fs)
+{
+    struct shmfs **at = &list;
+
+    pthread_mutex_lock(&list_mutex);
+    while (*at != NULL && *at != fs)
+        at = &client_of(*at)->next;
+    if (*at != NULL)
+        *at = client_of(fs)->next;
+    pthread_mutex_unlock(&list_mutex);
+}

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: MIT */
+#include <dirent.h>
+#include <linux/capability.h>
+#include <stdio.h> /* RENAME_* */
+#include <sys/sysmacros.h>
+
+#include "attr.h"
+#include "client.h"
+#include "file.h"
+
+/* Names and attributes, by path. */
+
+enum { RETRIES = 1000 };
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+void client_stat(struct shmfs *fs, uint32_t ino, const struct inode *in, struct stat *ret)
+{
+    *ret = (struct stat){
+        .st_dev = (dev_t)fs->hash_seed, /* tells filesystems apart, as far as one number can */
+        .st_ino = ino,
+        .st_mode = in->mode,
+        .st_nlink = in->nlink,
+        .st_uid = in->uid,
+        .st_gid = in->gid,
+        .st_rdev = in->rdev,
+        .st_size = (off_t)(S_ISDIR(in->mode) ? in->blocks * BLOCK_SIZE : in->size),
+        .st_blksize = BLOCK_SIZE,
+        .st_blocks = (blkcnt_t)(in->blocks * (BLOCK_SIZE / 512)),
+        .st_atim = { in->atime.sec, in->atime.nsec },
+        .st_mtim = { in->mtime.sec, in->mtime.nsec },
+        .st_ctim = { in->ctime.sec, in->ctime.nsec },
+    };
+}
+
+/* Where a path leads, and the scalar fields of what is there. */
+static int look(struct shmfs *fs, const char *path, unsigned flags, uint32_t *ret_ino, struct inode *ret_head)
+{
+    int r = client_enter(fs);
+
+    for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
+        struct path_at at;
+
+        r = path_walk(fs, client_cred(fs), path, flags, &at);
+        if (r < 0)
+            break;
+        r = path_head(fs, at.e.ino, at.e.generation, ret_head);
+        *ret_ino = at.e.ino;
+        path_end(&at);
+        if (r == 0)
+            return (int)client_leave(fs, 0);
+        if (r == -ESTALE)
+            r = 0; /* replaced between the two looks */
+    }
+    return (int)client_leave(fs, r == 0 ? -EUCLEAN : r);
+}
+
+int shmfs_stat(struct shmfs *fs, const char *path, struct stat *ret)
+{
+    struct inode head;
+    uint32_t ino;
+    int r = look(fs, path, PATH_FOLLOW, &ino, &head);
+
+    if (r == 0)
+        client_stat(fs, ino, &head, ret);
+    return r;
+}
+
+int shmfs_lstat(struct shmfs *fs, const char *path, struct stat *ret)
+{
+    struct inode head;
+    uint32_t ino;
+    int r = look(fs, path, 0, &ino, &head);
+
+    if (r == 0)
+        client_stat(fs, ino, &head, ret);
+    return r;
+}
+
+int shmfs_fstat(struct shmfs_file *f, struct stat *ret)
+{
+    struct inode head;
+    int r = client_enter(f->fs);
+
+    if (r == 0)
+        r = client_head(f, &head);
+    if (r == 0)
+        client_stat(f->fs, f->ino, &head, ret);
+    return (int)client_leave(f->fs, r);
+}
+
+int shmfs_access(struct shmfs *fs, const char *path, int mode)
+{
+    struct inode head;
+    uint32_t ino;
+    int r;
+
+    if ((mode & ~(R_OK | W_OK | X_OK)) != 0)
+        return -EINVAL;
+    r = look(fs, path, PATH_FOLLOW, &ino, &head);
+    if (r == 0)
+        r = cred_permits(fs, client_cred(fs), ino, &head, (uint32_t)mode);
+    return r == 0 && (mode & W_OK) != 0 && fs->readonly ? -EROFS : r;
+}
+
+ssize_t shmfs_readlink(struct shmfs *fs, const char *path, char *ret, size_t n)
+{
+    struct inode head;
+    uint32_t ino;
+    ssize_t r = look(fs, path, 0, &ino, &head);
+
+    if (r == 0)
+        r = n == 0 || !S_ISLNK(head.mode) ? -EINVAL : shmfs_node_readlink(fs, ino, ret, n);
+    return r < 0 ? r : MIN(r, (ssize_t)n);
+}
+
+/* ---- making and removing ----------------------------------------------------------------------- */
+
+static struct shmfs_maker maker_of(const struct shmfs *fs)
+{
+    const struct cred *cred = client_cred(fs);
+
+    return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = cred->umask };
+}
+
+/* May names be added to, or taken from, this directory? */
+static int dir_writable(struct shmfs *fs, struct namei_dir dir, struct inode *ret_head)
+{
+    int r = path_head(fs, dir.ino, (uint32_t)dir.generation, ret_head);
+
+    if (r == 0)
+        r = cred_permits(fs, client_cred(fs), dir.ino, ret_head, WANT_WRITE | WANT_EXEC);
+    return r;
+}
+
+/* May the name of this inode be taken away? Sticky directories: only by one of the two owners. */
+static int removable(struct shmfs *fs, const struct inode *dir, const struct dir_entry *e)
+{
+    const struct cred *cred = client_cred(fs);
+    struct inode head;
+    int r;
+
+    if ((dir->mode & S_ISVTX) == 0 || dir->uid == cred->uid)
+        return 0;
+    r = path_head(fs, e->ino, e->generation, &head);
+    return r < 0 ? r : cred_owns(cred, &head);
+}
+
+static int make(struct shmfs *fs, const char *path, struct namei_new *new)
+{
+    struct shmfs_maker maker = maker_of(fs);
+    struct shmfs_attr attr;
+    struct path_at at;
+    struct inode head;
+    int r = client_enter(fs);
+
+    if (r == 0)
+        r = path_walk(fs, client_cred(fs), path, PATH_PARENT, &at);
+    if (r < 0)
+        return r;
+    new->maker = &maker;
+    if (at.found)
+        r = -EEXIST;
+    else if (at.slash && !S_ISDIR(new->mode))
+        r = -ENOENT;
+    else if (fs->readonly)
+        r = -EROFS;
+    else
+        r = dir_writable(fs, at.dir, &head);
+    if (r == 0)
+        r = namei_make(fs, at.dir, &at.name, new, &attr);
+    path_end(&at);
+    return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
+}
+
+int shmfs_mkdir(struct shmfs *fs, const char *path, mode_t mode)
+{
+    struct namei_new new = { .mode = S_IFDIR | (mode & 01777) };
+
+    return make(fs, path, &new);
+}
+
+int shmfs_symlink(struct shmfs *fs, const char *target, const char *path)
+{
+    struct namei_new new = { .mode = S_IFLNK | 0777, .target = target };
+
+    return make(fs, path, &new);
+}
+
+int shmfs_mknod(struct shmfs *fs, const char *path, mode_t mode, dev_t dev)
+{
+    struct namei_new new = { .mode = (mode & S_IFMT) == 0 ? S_IFREG | mode : mode };
+
+    switch (new.mode & S_IFMT) {
+    case S_IFCHR:
+    case S_IFBLK:
+        if (!cred_capable(client_cred(fs), CAP_MKNOD))
+            return -EPERM;
+        new.rdev = dev;
+        break;
+    case S_IFREG:
+    case S_IFIFO:
+    case S_IFSOCK:
+        break;
+    case S_IFDIR:
+        return -EPERM;
+    default:
+        return -EINVAL;
+    }
+    return make(fs, path, &new);
+}
+
+static int remove_path(struct shmfs *fs, const char *path, bool dir)
+{
+    int r = client_enter(fs);
+
+    for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
+        struct path_at at;
+        struct inode head;
+
+        r = path_walk(fs, client_cred(fs), path, 0, &at);
+        if (r < 0)
+            break;
+        if (at.nameless)
+            r = !dir ? -EISDIR : strcmp(path + strlen(path) - 1, ".") == 0 ? -EINVAL : -EBUSY;
+        else if (at.slash && !dir)
+            r = at.e.type == DT_DIR ? -EISDIR : -ENOTDIR;
+        else
+            r = fs->readonly ? -EROFS : dir_writable(fs, at.dir, &head);
+        if (r == 0)
+            r = removable(fs, &head, &at.e);
+        if (r == 0)
+            r = namei_remove(fs, at.dir, &at.name, &at.e, dir);
+        path_end(&at);
+        if (r != -ESTALE)
+            return (int)client_leave(fs, r);
+        r = 0;
+    }
+    return r == 0 ? -EUCLEAN : r;
+}
+
+int shmfs_unlink(struct shmfs *fs, const char *path)
+{
+    return remove_path(fs, path, false);
+}
+
+int shmfs_rmdir(struct shmfs *fs, const char *path)
+{
+    return remove_path(fs, path, true);
+}
+
+/* ---- linking and renaming ---------------------------------------------------------------------- */
+
+static int link_to(struct shmfs *fs, uint32_t ino, const char *to)
+{
+    struct shmfs_attr attr;
+    struct path_at at;
+    struct inode head;
+    int r = path_walk(fs, client_cred(fs), to, PATH_PARENT, &at);
+
+    if (r < 0)
+        return r;
+    if (at.found)
+        r = -EEXIST;
+    else if (at.slash)
+        r = -ENOENT;
+    else
+        r = fs->readonly ? -EROFS : dir_writable(fs, at.dir, &head);
+    if (r == 0)
+        r = namei_link(fs, ino, at.dir, &at.name, false, &attr);
+    path_end(&at);
+    return r == -ESTALE ? -ENOENT : r;
+}
+
+int shmfs_link(struct shmfs *fs, const char *from, const char *to)
+{
+    struct inode head;
+    struct path_at at;
+    uint32_t use = NO_USE;
+    int r = client_enter(fs);
+
+    if (r == 0)
+        r = path_walk(fs, client_cred(fs), from, 0, &at);
+    if (r < 0)
+        return r;
+    if (fs->readonly)
+        r = -EROFS;
+    else
+        r = inode_use(fs, at.e.ino, at.e.generation, &use, &head); /* held, so that it stays that inode */
+    if (r == 0)
+        r = S_ISDIR(head.mode) ? -EPERM : link_to(fs, at.e.ino, to);
+    if (r == 0 || use != NO_USE)
+        inode_unuse(fs, use);
+    path_end(&at);
+    return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
+}
+
+int shmfs_flink(struct shmfs_file *f, const char *to)
+{
+    struct inode head;
+    int r = client_enter(f->fs);
+
+    if (r == 0)
+        r = client_head(f, &head);
+    if (r == 0 && S_ISDIR(head.mode))
+        r = -EPERM;
+    if (r == 0 && head.nlink == 0 && ((f->oflags & O_TMPFILE) != O_TMPFILE || (f->oflags & O_EXCL) != 0))
+        r = -ENOENT;
+    if (r == 0)
+        r = link_to(f->fs, f->ino, to);
+    return (int)client_leave(f->fs, r);
+}
+
+static int rename_permitted(struct shmfs *fs, const struct path_at *from, const struct path_at *to, unsigned flags)
+{
+    struct inode fromdir, todir, head;
+    int r = dir_writable(fs, from->dir, &fromdir);
+
+    if (r == 0)
+        r = removable(fs, &fromdir, &from->e);
+    if (r == 0)
+        r = dir_writable(fs, to->dir, &todir);
+    if (r == 0 && to->found)
+        r = removable(fs, &todir, &to->e);
+    /* A directory that moves has its ".." changed, and so must be writable. */
+    if (r == 0 && from->e.type == DT_DIR && from->dir.ino != to->dir.ino) {
+        r = path_head(fs, from->e.ino, from->e.generation, &head);
+        if (r == 0)
+            r = cred_permits(fs, client_cred(fs), from->e.ino, &head, WANT_WRITE);
+    }
+    if (r == 0 && (flags & RENAME_EXCHANGE) != 0 && to->found && to->e.type == DT_DIR &&
+        from->dir.ino != to->dir.ino) {
+        r = path_head(fs, to->e.ino, to->e.generation, &head);
+        if (r == 0)
+            r = cred_permits(fs, client_cred(fs), to->e.ino, &head, WANT_WRITE);
+    }
+    return r;
+}
+
+static int rename_once(struct shmfs *fs, const struct path_at *from, const struct path_at *to, unsigned flags)
+{
+    struct shmfs_maker maker = maker_of(fs);
+    bool isdir = from->e.type == DT_DIR;
+    int r;
+
+    if (from->nameless || to->nameless)
+        return -EBUSY;
+    if ((flags & RENAME_NOREPLACE) != 0 && to->found)
+        return -EEXIST;
+    if (to->slash && !isdir && (!to->found || (flags & RENAME_EXCHANGE) == 0))
+        return -ENOTDIR;
+    if ((flags & RENAME_WHITEOUT) != 0 && !cred_capable(client_cred(fs), CAP_MKNOD))
+        return -EPERM;
+    if (fs->readonly)
+        return -EROFS;
+    r = rename_permitted(fs, from, to, flags);
+    return r < 0 ? r : namei_rename(fs, from->dir, &from->name, to->dir, &to->name, flags, &maker);
+}
+
+int shmfs_rename(struct shmfs *fs, const char *from, const char *to, unsigned flags)
+{
+    int r = client_enter(fs);
+
+    for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
+        struct path_at a, b;
+
+        r = path_walk(fs, client_cred(fs), from, 0, &a);
+        if (r < 0)
+            break;
+        r = path_walk(fs, client_cred(fs), to, PATH_PARENT, &b);
+        if (r == 0) {
+            r = rename_once(fs, &a, &b, flags);
+            path_end(&b);
+        }
+        path_end(&a);
+        if (r != -ESTALE)
+            return (int)client_leave(fs, r);
+        r = 0;
+    }
+    return r == 0 ? -ENOENT : r;
+}
+
+/* ---- attributes -------------------------------------------------------------------------------- */
+
+/* Something that an operation by path works on, held so that its number stays its own. */
+struct target {
+    struct shmfs *fs;
+    uint32_t ino;
+    uint32_t use; /* NO_USE: a file handle's, or attached read-only */
+    struct inode head;
+};
+
+static int target_open(struct shmfs *fs, const char *path, unsigned flags, struct target *ret)
+{
+    int r = client_enter(fs);
+
+    for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
+        struct path_at at;
+
+        r = path_walk(fs, client_cred(fs), path, flags, &at);
+        if (r < 0)
+            break;
+        *ret = (struct target){ .fs = fs, .ino = at.e.ino, .use = NO_USE };
+        if (fs->readonly)
+            r = path_head(fs, at.e.ino, at.e.generation, &ret->head);
+        else
+            r = inode_use(fs, at.e.ino, at.e.generation, &ret->use, &ret->head);
+        path_end(&at);
+        if (r != -ESTALE)
+            return r;
+        r = 0;
+    }
+    return r == 0 ? -EUCLEAN : r;
+}
+
+static int target_file(struct shmfs_file *f, struct target *ret)
+{
+    int r = client_enter(f->fs);
+
+    *ret = (struct target){ .fs = f->fs, .ino = f->ino, .use = NO_USE };
+    if (r == 0 && (f->oflags & O_PATH) != 0)
+        r = -EBADF;
+    return r < 0 ? r : client_head(f, &ret->head);
+}
+
+static ssize_t target_close(struct target *t, ssize_t r)
+{
+    inode_unuse(t->fs, t->use);
+    return client_leave(t->fs, r);
+}
+
+static int set_attr(struct target *t, const struct shmfs_attr *attr, unsigned set)
+{
+    struct shmfs_attr after;
+
+    return t->fs->readonly ? -EROFS : shmfs_node_setattr(t->fs, t->ino, attr, set, &after);
+}
+
+static int do_chmod(struct target *t, mode_t mode)
+{
+    const struct cred *cred = client_cred(t->fs);
+    struct shmfs_attr attr = { .mode = mode & 07777 };
+    int r = S_ISLNK(t->head.mode) ? -EOPNOTSUPP : cred_owns(cred, &t->head);
+
+    if ((mode & S_ISGID) != 0 && !cred_in_group(cred, t->head.gid) && !cred_capable(cred, CAP_FSETID))
+        attr.mode &= ~(uint32_t)S_ISGID;
+    return r < 0 ? r : set_attr(t, &attr, SHMFS_SET_MODE);
+}
+
+static int do_chown(struct target *t, uid_t uid, gid_t gid)
+{
+    const struct cred *cred = client_cred(t->fs);
+    struct shmfs_attr attr = { .uid = uid, .gid = gid };
+    unsigned set = (uid != (uid_t)-1 ? SHMFS_SET_UID : 0u) | (gid != (gid_t)-1 ? SHMFS_SET_GID : 0u);
+    bool owner = cred->uid == t->head.uid;
+
+    if (!cred_capable(cred, CAP_CHOWN)) {
+        if ((set & SHMFS_SET_UID) != 0 && (!owner || uid != t->head.uid))
+            return -EPERM;
+        if ((set & SHMFS_SET_GID) != 0 && (!owner || (gid != t->head.gid && !cred_in_group(cred, gid))))
+            return -EPERM;
+    }
+    if (!S_ISDIR(t->head.mode))
+        set |= SHMFS_SET_KILL_PRIV;
+    return set_attr(t, &attr, set);
+}
+
+static int do_utimens(struct target *t, const struct timespec times[2])
+{
+    const struct cred *cred = client_cred(t->fs);
+    struct shmfs_attr attr = { 0 };
+    unsigned set = 0;
+    bool now = times == NULL || (times[0].tv_nsec == UTIME_NOW && times[1].tv_nsec == UTIME_NOW);
+    int r;
+
+    if (times == NULL) {
+        set = SHMFS_SET_ATIME_NOW | SHMFS_SET_MTIME_NOW;
+    } else {
+        if (times[0].tv_nsec != UTIME_OMIT)
+            set |= times[0].tv_nsec == UTIME_NOW ? SHMFS_SET_ATIME_NOW : SHMFS_SET_ATIME;
+        if (times[1].tv_nsec != UTIME_OMIT)
+            set |= times[1].tv_nsec == UTIME_NOW ? SHMFS_SET_MTIME_NOW : SHMFS_SET_MTIME;
+        attr.atime = times[0];
+        attr.mtime = times[1];
+    }
+    if (set == 0)
+        return 0;
+    r = cred_owns(cred, &t->head);
+    if (r < 0 && now) /* who may write may say that it was now */
+        r = cred_permits(t->fs, cred, t->ino, &t->head, WANT_WRITE);
+    return r < 0 ? r : set_attr(t, &attr, set);
+}
+
+static int do_truncate(struct target *t, off_t size)
+{
+    const struct cred *cred = client_cred(t->fs);
+    struct shmfs_attr attr = { .size = (uint64_t)size };
+    unsigned set = SHMFS_SET_SIZE;
+
+    if (size < 0)
+        return -EINVAL;
+    if ((uint64_t)size > cred->fsize_limit)
+        return -EFBIG;
+    if ((t->head.mode & (S_ISUID | S_ISGID)) != 0 && !cred_capable(cred, CAP_FSETID))
+        set |= SHMFS_SET_KILL_PRIV;
+    return set_attr(t, &attr, set);
+}
+
+int shmfs_chmod(struct shmfs *fs, const char *path, mode_t mode)
+{
+    struct target t;
+    int r = target_open(fs, path, PATH_FOLLOW, &t);
+
+    return r < 0 ? r : (int)target_close(&t, do_chmod(&t, mode));
+}
+
+int shmfs_fchmod(struct shmfs_file *f, mode_t mode)
+{
+    struct target t;
+    int r = target_file(f, &t);
+
+    return r < 0 ? r : (int)target_close(&t, do_chmod(&t, mode));
+}
+
+int shmfs_chown(struct shmfs *fs, const char *path, uid_t uid, gid_t gid)
+{
+    struct target t;
+    int r = target_open(fs, path, PATH_FOLLOW, &t);
+
+    return r < 0 ? r : (int)target_close(&t, do_chown(&t, uid, gid));
+}
+
+int shmfs_lchown(struct shmfs *fs, const char *path, uid_t uid, gid_t gid)
+{
+    struct target t;
+    int r = target_open(fs, path, 0, &t);
+
+    return r < 0 ? r : (int)target_close(&t, do_chown(&t, uid, gid));
+}
+
+int shmfs_fchown(struct shmfs_file *f, uid_t uid, gid_t gid)
+{
+    struct target t;
+    int r = target_file(f, &t);
+
+    return r < 0 ? r : (int)target_close(&t, do_chown(&t, uid, gid));
+}
+
+int shmfs_utimens(struct shmfs *fs, const char *path, const struct timespec times[2], int flags)
+{
+    struct target t;
+    int r;
+
+    if ((flags & ~AT_SYMLINK_NOFOLLOW) != 0)
+        return -EINVAL;
+    r = target_open(fs, path, flags == 0 ? PATH_FOLLOW : 0u, &t);
+    return r < 0 ? r : (int)target_close(&t, do_utimens(&t, times));
+}
+
+int shmfs_futimens(struct shmfs_file *f, const struct timespec times[2])
+{
+    struct target t;
+    int r = target_file(f, &t);
+
+    return r < 0 ? r : (int)target_close(&t, do_utimens(&t, times));
+}
+
+int shmfs_truncate(struct shmfs *fs, const char *path, off_t size)
+{
+    struct target t;
+    int r = target_open(fs, path, PATH_FOLLOW, &t);
+
+    if (r < 0)
+        return r;
+    r = S_ISDIR(t.head.mode)    ? -EISDIR
+        : !S_ISREG(t.head.mode) ? -EINVAL
+                                : cred_permits(fs, client_cred(fs), t.ino, &t.head, WANT_WRITE);
+    return (int)target_close(&t, r < 0 ? r : do_truncate(&t, size));
+}
+
+int shmfs_ftruncate(struct shmfs_file *f, off_t size)
+{
+    struct target t;
+    int r = target_file(f, &t);
+
+    if (r < 0)
+        return r;
+    r = f->is_dir || (f->oflags & O_ACCMODE) == O_RDONLY ? -EINVAL : do_truncate(&t, size);
+    return (int)target_close(&t, r);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+#include <linux/capability.h>
+
+#include "client.h"
+
+/* Extended attributes, by path: as xattr(7) has the rights of each namespace. */
+
+static int look(struct shmfs *fs, const char *path, bool follow, uint32_t *ret_ino, uint32_t *ret_use,
+                struct inode *ret_head)
+{
+    int r = client_enter(fs);
+
+    for (int tries = 0; r == 0 && tries < 1000; tries++) {
+        struct path_at at;
+
+        r = path_walk(fs, client_cred(fs), path, follow ? PATH_FOLLOW : 0u, &at);
+        if (r < 0)
+            break;
+        *ret_ino = at.e.ino;
+        *ret_use = NO_USE;
+        if (fs->readonly)
+            r = path_head(fs, at.e.ino, at.e.generation, ret_head);
+        else
+            r = inode_use(fs, at.e.ino, at.e.generation, ret_use, ret_head);
+        path_end(&at);
+        if (r != -ESTALE)
+            return r;
+        r = 0;
+    }
+    return r == 0 ? -EUCLEAN : r;
+}
+
+static bool begins(const char *s, const char *with)
+{
+    return strncmp(s, with, strlen(with)) == 0;
+}
+
+/* May this caller read (WANT_READ) or change (WANT_WRITE) an attribute of that name? */
+static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, const char *name, uint32_t want)
+{
+    const struct cred *cred = client_cred(fs);
+
+    if (begins(name, "trusted."))
+        return cred_capable(cred, CAP_SYS_ADMIN) ? 0 : want == WANT_WRITE ? -EPERM : -ENODATA;
+    if (begins(name, "system."))
+        return want == WANT_WRITE ? cred_owns(cred, head) : 0;
+    if (begins(name, "security."))
+        return want == WANT_READ || cred_capable(cred, CAP_SYS_ADMIN) ||
+                       (strcmp(name, XATTR_CAPABILITY) == 0 && cred_capable(cred, CAP_SETFCAP))
+                   ? 0
+                   : -EPERM;
+    if (!S_ISREG(head->mode) && !S_ISDIR(head->mode)) /* no user attributes on links and devices */
+        return want == WANT_WRITE ? -EPERM : -ENODATA;
+    if (want == WANT_WRITE && S_ISDIR(head->mode) && (head->mode & S_ISVTX) != 0) {
+        int r = cred_owns(cred, head);
+        if (r < 0)
+            return r;
+    }
+    return cred_permits(fs, cred, ino, head, want);
+}
+
+static int change(struct shmfs *fs, const char *path, bool follow, const char *name, const void *value, size_t n,
+                  int flags)
+{
+    uint32_t ino, use;
+    struct inode head;
+    int r = look(fs, path, follow, &ino, &use, &head);
+
+    if (r < 0)
+        return r;
+    r = fs->readonly ? -EROFS : permitted(fs, ino, &head, name, WANT_WRITE);
+    if (r == 0 && value == NULL)
+        r = shmfs_node_removexattr(fs, ino, name);
+    else if (r == 0) {
+        if (begins(name, "system.posix_acl_access") && !cred_in_group(client_cred(fs), head.gid) &&
+            !cred_capable(client_cred(fs), CAP_FSETID))
+            flags |= SHMFS_XATTR_KILL_SGID;
+        r = shmfs_node_setxattr(fs, ino, name, value, n, flags);
+    }
+    inode_unuse(fs, use);
+    return (int)client_leave(fs, r);
+}
+
+static ssize_t get(struct shmfs *fs, const char *path, bool follow, const char *name, void *ret, size_t n)
+{
+    uint32_t ino, use;
+    struct inode head;
+    ssize_t r = look(fs, path, follow, &ino, &use, &head);
+
+    if (r < 0)
+        return r;
+    r = permitted(fs, ino, &head, name, WANT_READ);
+    if (r == 0)
+        r = shmfs_node_getxattr(fs, ino, name, ret, n);
+    inode_unuse(fs, use);
+    return client_leave(fs, r);
+}
+
+/* Takes the names of trusted attributes out of a list that somebody may not see them in. */
+static size_t hide_trusted(char *list, size_t n)
+{
+    size_t to = 0;
+
+    for (size_t at = 0, len; at < n; at += len) {
+        len = strnlen(list + at, n - at) + 1;
+        if (begins(list + at, "trusted."))
+            continue;
+        memmove(list + to, list + at, MIN(len, n - at));
+        to += len;
+    }
+    return to;
+}
+
+static ssize_t list(struct shmfs *fs, const char *path, bool follow, char *ret, size_t n)
+{
+    uint32_t ino, use;
+    struct inode head;
+    ssize_t r = look(fs, path, follow, &ino, &use, &head);
+
+    if (r < 0)
+        return r;
+    r = shmfs_node_listxattr(fs, ino, ret, n);
+    if (r > 0 && n > 0 && !cred_capable(client_cred(fs), CAP_SYS_ADMIN))
+        r = (ssize_t)hide_trusted(ret, (size_t)r);
+    inode_unuse(fs, use);
+    return client_leave(fs, r);
+}
+
+int shmfs_setxattr(struct shmfs *fs, const char *path, const char *name, const void *value, size_t n, int flags)
+{
+    return change(fs, path, true, name, value != NULL ? value : "", n, flags);
+}
+int shmfs_lsetxattr(struct shmfs *fs, const char *path, const char *name, const void *value, size_t n, int flags)
+{
+    return change(fs, path, false, name, value != NULL ? value : "", n, flags);
+}
+int shmfs_removexattr(struct shmfs *fs, const char *path, const char *name)
+{
+    return change(fs, path, true, name, NULL, 0, 0);
+}
+int shmfs_lremovexattr(struct shmfs *fs, const char *path, const char *name)
+{
+    return change(fs, path, false, name, NULL, 0, 0);
+}
+ssize_t shmfs_getxattr(struct shmfs *fs, const char *path, const char *name, void *ret, size_t n)
+{
+    return get(fs, path, true, name, ret, n);
+}
+ssize_t shmfs_lgetxattr(struct shmfs *fs, const char *path, const char *name, void *ret, size_t n)
+{
+    return get(fs, path, false, name, ret, n);
+}
+ssize_t shmfs_listxattr(struct shmfs *fs, const char *path, char *ret, size_t n)
+{
+    return list(fs, path, true, ret, n);
+}
+ssize_t shmfs_llistxattr(struct shmfs *fs, const char *path, char *ret, size_t n)
+{
+    return list(fs, path, false, ret, n);
+}

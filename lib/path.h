@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SHMFS_PATH_H
+#define SHMFS_PATH_H
+
+/* From a path to an inode, with the search permissions of a caller, without a lock. */
+#include "cred.h"
+#include "namei.h"
+
+enum path_flags {
+    PATH_FOLLOW = 1,  /* a symbolic link at the end too */
+    PATH_PARENT = 2,  /* the name at the end need not be there: found is false then */
+};
+
+/* Where a path led. */
+struct path_at {
+    struct namei_dir dir;  /* the directory of the last name, unless `nameless` */
+    struct dir_name name;  /* points into the path, or into `buf` */
+    struct dir_entry e;    /* if found */
+    bool found;
+    bool nameless; /* the path ended in the root, "." or ".." : e is that directory, with no name */
+    bool slash;    /* it ended in a slash: nothing but a directory will do */
+    char *buf;     /* the path as rewritten by symbolic links, or NULL */
+};
+
+/*
+ * -ENOENT, -ENOTDIR, -EACCES, -ELOOP, -ENAMETOOLONG, -ENOMEM. On success path_end() it. A directory
+ * that was replaced on the way is looked for again.
+ */
+int path_walk(struct shmfs *fs, const struct cred *cred, const char *path, unsigned flags,
+              struct path_at *ret);
+static inline void path_end(struct path_at *at)
+{
+    if (unlikely(at->buf != NULL))
+        free(at->buf);
+}
+
+/* The scalar fields of an inode that an entry named. -ESTALE: it is another one by now. */
+int path_head(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret_head);
+
+#endif
