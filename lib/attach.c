@@ -72,6 +72,17 @@ static int become_driver(struct shmfs *fs, struct shmfs_diag *diag)
     return recover_orphans(fs);
 }
 
+/* Who is attached can change something: the first slot is had, or the attach fails. */
+static int slot_ready(struct shmfs *fs)
+{
+    struct txn t;
+    int r = txn_begin(fs, &t);
+
+    if (r == 0)
+        txn_commit(&t);
+    return r;
+}
+
 static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
 {
     int r = runtime_ready(fs, diag);
@@ -90,7 +101,9 @@ static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
     if (r < 0)
         return r == -EUSERS ? refuse(diag, SHMFS_REASON_FULL, fs->l.nprocs) : r;
     STORE(&fs->sb->clean, 0u);
-    r = alone ? recover_uses(fs) : recover_dead(fs);
+    r = slot_ready(fs);
+    if (r == 0)
+        r = alone ? recover_uses(fs) : recover_dead(fs);
     if (r == -EBUSY) /* a living undertaker is at work, and will be done */
         r = 0;
     if (r == 0 && (fs->flags & SHMFS_ATTACH_DRIVER) != 0)
