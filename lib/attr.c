@@ -19,9 +19,9 @@ static int check(const struct inode *in, const struct shmfs_attr *attr, unsigned
     return 0;
 }
 
-static void set_times(struct inode *in, const struct shmfs_attr *attr, unsigned set)
+static void set_times(struct txn *t, struct inode *in, const struct shmfs_attr *attr, unsigned set)
 {
-    struct stamp now = inode_now();
+    struct stamp now = inode_now(t);
 
     if ((set & (SHMFS_SET_ATIME | SHMFS_SET_ATIME_NOW)) != 0)
         in->atime = (set & SHMFS_SET_ATIME_NOW) != 0 ? now : to_stamp(attr->atime);
@@ -41,7 +41,7 @@ static int apply(struct txn *t, uint32_t ino, struct inode *in, const struct shm
         r = file_resize(t, ino, in, attr->size);
         if (r < 0)
             return r;
-        in->mtime = inode_now();
+        in->mtime = inode_now(t);
     }
     if ((set & SHMFS_SET_UID) != 0)
         in->uid = attr->uid;
@@ -54,7 +54,7 @@ static int apply(struct txn *t, uint32_t ino, struct inode *in, const struct shm
         if (in->xattr.n != 0)
             r = acl_chmod(t, ino, in);
     }
-    set_times(in, attr, set);
+    set_times(t, in, attr, set);
     in->version++;
     return r;
 }

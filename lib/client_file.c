@@ -189,7 +189,7 @@ static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
     if (r == 0)
         r = cred_permits(f->fs, client_cred(f->fs), at->dir.ino, &head, WANT_WRITE | WANT_EXEC);
     if (r == 0)
-        r = namei_make(f->fs, at->dir, &at->name, &new, &attr);
+        r = namei_make(f->fs, at->dir, &at->name, &at->e, &new, &attr);
     if (r < 0)
         return r;
     f->ino = attr.ino;

@@ -312,7 +312,7 @@ int shmfs_msync(struct shmfs_file *f, off_t off, size_t len)
         return r;
     r = inode_lock(&t, f->ino, &in);
     if (r == 0)
-        inode_changed(inode_edit(&t, f->ino), CHANGE_DATA);
+        inode_changed(&t, inode_edit(&t, f->ino), CHANGE_DATA);
     txn_commit(&t);
     return (int)client_leave(f->fs, r);
 }

@@ -168,7 +168,7 @@ static int make(struct shmfs *fs, const char *path, struct namei_new *new)
     else
         r = dir_writable(fs, at.dir, &head);
     if (r == 0)
-        r = namei_make(fs, at.dir, &at.name, new, &attr);
+        r = namei_make(fs, at.dir, &at.name, &at.e, new, &attr);
     path_end(&at);
     return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
 }
@@ -354,7 +354,10 @@ static int rename_once(struct shmfs *fs, const struct path_at *from, const struc
     if (fs->readonly)
         return -EROFS;
     r = rename_permitted(fs, from, to, flags);
-    return r < 0 ? r : namei_rename(fs, from->dir, &from->name, to->dir, &to->name, flags, &maker);
+    if (r < 0)
+        return r;
+    struct dir_entry seen[2] = { from->e, to->e };
+    return namei_rename(fs, from->dir, &from->name, to->dir, &to->name, seen, flags, &maker);
 }
 
 int shmfs_rename(struct shmfs *fs, const char *from, const char *to, unsigned flags)

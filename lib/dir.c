@@ -54,32 +54,31 @@ static int place_find(const struct shmfs *fs, uint32_t dino, const struct inode 
     struct bucket *b = region_block(fs, at.ext.blk);
     if (b == NULL || at.ext.len != 1 || b->magic != BUCKET_MAGIC || b->owner.n != dino)
         return -EUCLEAN;
-    *ret = (struct place){
-        .b = b,
-        .count = LOAD_RELAXED(&b->count),
-        .low = LOAD_RELAXED(&b->low),
-        .live = LOAD_RELAXED(&b->live),
-        .pos = at.ext.pos,
-        .next = at.next,
-        .blk = at.ext.blk,
-    };
+    ret->b = b;
+    ret->count = LOAD_RELAXED(&b->count);
+    ret->low = LOAD_RELAXED(&b->low);
+    ret->live = LOAD_RELAXED(&b->live);
+    ret->pos = at.ext.pos;
+    ret->next = at.next;
+    ret->blk = at.ext.blk;
     return ret->count <= BUCKET_SLOTS_MAX ? 0 : -EUCLEAN;
 }
 
 /* The first slot whose key is not below `key`. */
 static uint32_t slot_from(const struct place *p, uint64_t key)
 {
-    uint32_t lo = 0, hi = p->count;
+    const struct dslot *base = p->b->slots;
+    uint32_t n = p->count;
 
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
+    if (n == 0)
+        return 0;
+    while (n > 1) { /* without a branch on what was found: hashes cannot be predicted */
+        uint32_t half = n / 2;
 
-        if (LOAD_RELAXED(&p->b->slots[mid].key) < key)
-            lo = mid + 1;
-        else
-            hi = mid;
+        base += LOAD_RELAXED(&base[half - 1].key) < key ? half : 0;
+        n -= half;
     }
-    return lo;
+    return (uint32_t)(base - p->b->slots) + (LOAD_RELAXED(&base->key) < key);
 }
 
 static bool slot_name_ok(const struct dslot *s)
@@ -104,6 +103,7 @@ int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, cons
              struct dir_entry *ret)
 {
     uint64_t at = name->key, end = name->key + TIES, tie = 0; /* the lowest that no entry seen has */
+    struct dir_entry spot = { 0 };
 
     for (;;) { /* the entries of one hash may lie in several buckets */
         struct place p;
@@ -113,21 +113,35 @@ int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, cons
         if (r < 0)
             return r;
         uint32_t i = slot_from(&p, name->key);
+        if (at == name->key) {
+            spot.at = (uint16_t)i;
+            spot.blk = p.blk;
+            spot.pos = p.pos;
+        }
         for (; i < p.count; i++) {
-            struct dslot s = p.b->slots[i];
+            const struct dslot *slot = &p.b->slots[i];
+            uint64_t key = LOAD_RELAXED(&slot->key);
+            uint32_t off = LOAD_RELAXED(&slot->off), ino = LOAD_RELAXED(&slot->ino.n);
 
-            if (s.key >= end)
+            if (key >= end)
                 break;
-            tie += s.key == name->key + tie;
-            if (s.len != name->len)
+            tie += key == name->key + tie;
+            if (LOAD_RELAXED(&slot->len) != name->len)
                 continue;
-            if (!slot_name_ok(&s))
+            if (off < BUCKET_HEAD || off + DNAME_HEAD + name->len > BLOCK_SIZE)
                 return -EUCLEAN;
-            const struct dname *d = slot_name(p.b, &s);
+            const struct dname *d = (const void *)((const uint8_t *)p.b + off);
             if (memcmp(d->name, name->s, name->len) == 0) {
-                if (!region_inode_ok(fs, s.ino.n))
+                if (!region_inode_ok(fs, ino))
                     return -EUCLEAN;
-                *ret = (struct dir_entry){ s.key, s.ino.n, name_generation(d), s.type };
+                ret->key = key;
+                ret->ino = ino;
+                ret->generation = name_generation(d);
+                ret->type = LOAD_RELAXED(&slot->type);
+                ret->at = (uint16_t)i;
+                ret->blk = p.blk;
+                ret->pos = p.pos;
+                ret->seq = 0;
                 return 0;
             }
         }
@@ -137,7 +151,10 @@ int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, cons
             return -EUCLEAN; /* the map runs in a circle */
         at = p.next;
     }
-    *ret = (struct dir_entry){ .key = name->key + tie };
+    *ret = spot;
+    ret->key = name->key + tie;
+    if (tie > 0)
+        ret->blk.n = 0; /* behind its equals, perhaps in another bucket */
     return -ENOENT;
 }
 
@@ -159,6 +176,8 @@ int dir_lookup(struct shmfs *fs, uint32_t dino, const struct dir_name *name, str
     } while (reading_again(&rd));
     if (r == 0)
         *ret = e;
+    if (r == 0 && !rd.locked)
+        ret->seq = rd.seq;
     return r;
 }
 
@@ -248,11 +267,24 @@ static int first_bucket(struct txn *t, uint32_t dino, struct inode *in)
     return map_insert(t, dino, in, (struct extent){ .pos = 0, .blk = blk, .len = 1 }, false);
 }
 
-static void slot_put(struct txn *t, struct place *p, struct dslot s, const struct dir_name *name,
+/* The bucket that the entry names; false: look it up. */
+static bool place_known(const struct shmfs *fs, uint32_t dino, const struct dir_entry *e, struct place *ret)
+{
+    /* The sequence may be odd by now, by our own doing. */
+    if (e->seq == 0 || e->blk.n == 0 || (LOAD_RELAXED(&fs->inode_rts[dino].seq) & ~UINT64_C(1)) != e->seq)
+        return false;
+    struct bucket *b = region_known_block(fs, e->blk);
+    *ret = (struct place){
+        .b = b, .count = b->count, .low = b->low, .live = b->live, .pos = e->pos, .blk = e->blk
+    };
+    return ret->count <= BUCKET_SLOTS_MAX && e->at <= ret->count;
+}
+
+static void slot_put(struct txn *t, struct place *p, uint32_t at, struct dslot s, const struct dir_name *name,
                      uint32_t generation)
 {
     struct bucket *b = p->b;
-    uint32_t n = DNAME_HEAD + name->len, at = slot_from(p, s.key);
+    uint32_t n = DNAME_HEAD + name->len;
 
     /* Below `low` and behind the last slot is dead space: no undo for it. */
     s.off = (uint16_t)(p->low - n);
@@ -281,7 +313,9 @@ int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_
     if (s.key >= name->key + TIES)
         return -ENOSPC;
     for (int tries = 0; tries < 4; tries++) {
-        r = place_find(t->fs, dino, in, s.key, &p);
+        bool known = tries == 0 && place_known(t->fs, dino, entry, &p);
+
+        r = known ? 0 : place_find(t->fs, dino, in, s.key, &p);
         if (r == -ENOENT)
             r = first_bucket(t, dino, in);
         else if (r == 0) {
@@ -290,7 +324,7 @@ int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_
             if (p.low > BLOCK_SIZE || p.low < slots_end || p.live > BLOCK_SIZE - slots_end)
                 return -EUCLEAN;
             if (p.low - slots_end >= need) {
-                slot_put(t, &p, s, name, entry->generation);
+                slot_put(t, &p, known ? entry->at : slot_from(&p, s.key), s, name, entry->generation);
                 in->size++;
                 return 0;
             }
@@ -305,22 +339,24 @@ int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_
     return -EUCLEAN; /* a split or a compaction made no room: its numbers lie */
 }
 
-static int slot_at(struct shmfs *fs, uint32_t dino, struct inode *in, uint64_t key, struct place *ret_p,
-                   uint32_t *ret_at)
+static int slot_at(struct shmfs *fs, uint32_t dino, struct inode *in, const struct dir_entry *e,
+                   struct place *ret_p, uint32_t *ret_at)
 {
-    int r = place_find(fs, dino, in, key, ret_p);
-
-    if (r < 0)
-        return r;
-    *ret_at = slot_from(ret_p, key);
-    return *ret_at < ret_p->count && ret_p->b->slots[*ret_at].key == key ? 0 : -ENOENT;
+    *ret_at = e->at;
+    if (!place_known(fs, dino, e, ret_p)) {
+        int r = place_find(fs, dino, in, e->key, ret_p);
+        if (r < 0)
+            return r;
+        *ret_at = slot_from(ret_p, e->key);
+    }
+    return *ret_at < ret_p->count && ret_p->b->slots[*ret_at].key == e->key ? 0 : -ENOENT;
 }
 
 int dir_replace(struct txn *t, uint32_t dino, struct inode *in, const struct dir_entry *entry)
 {
     struct place p;
     uint32_t at;
-    int r = slot_at(t->fs, dino, in, entry->key, &p, &at);
+    int r = slot_at(t->fs, dino, in, entry, &p, &at);
 
     if (r < 0)
         return r;
@@ -346,11 +382,11 @@ static int bucket_remove(struct txn *t, uint32_t dino, struct inode *in, uint64_
     return r;
 }
 
-int dir_remove(struct txn *t, uint32_t dino, struct inode *in, uint64_t key)
+int dir_remove(struct txn *t, uint32_t dino, struct inode *in, const struct dir_entry *entry)
 {
     struct place p;
     uint32_t at;
-    int r = slot_at(t->fs, dino, in, key, &p, &at);
+    int r = slot_at(t->fs, dino, in, entry, &p, &at);
 
     if (r < 0)
         return r;

@@ -16,6 +16,11 @@ struct dir_entry {
     uint32_t ino;
     uint32_t generation;
     uint8_t type; /* DT_* */
+    /* Where it is, or would go: good as long as the directory's sequence is the one that it was found at. */
+    uint16_t at;       /* slot */
+    struct blkref blk; /* bucket; 0: not said */
+    uint64_t pos;      /* of the bucket */
+    uint64_t seq;      /* even; 0: not known */
 };
 
 /* -EINVAL: empty, ".", ".." or with a slash; -ENAMETOOLONG. */
@@ -25,19 +30,22 @@ int dir_name_hash(const struct shmfs *fs, const char *s, size_t n, struct dir_na
 
 /*
  * With or without the lock (then under a reading). -EUCLEAN; -ENOENT: not there, and then ret->key is
- * the key that the name would get, for dir_insert().
+ * the key that the name would get, for dir_insert(). ret->seq is for the caller to set.
  */
 int dir_find(const struct shmfs *fs, uint32_t dino, const struct inode *in, const struct dir_name *name,
              struct dir_entry *ret);
 /* A whole lookup without a lock, including the check that it is a directory. -ENOTDIR. */
 int dir_lookup(struct shmfs *fs, uint32_t dino, const struct dir_name *name, struct dir_entry *ret);
 
-/* With the directory locked and after inode_edit(). The name is not there: dir_find() gave entry->key. */
+/*
+ * With the directory locked and after inode_edit(). The name is not there: dir_find() gave entry->key. All
+ * three believe what the entry says of its place; who has changed the directory since sets seq to 0.
+ */
 int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_name *name,
                const struct dir_entry *entry);
 int dir_replace(struct txn *t, uint32_t dino, struct inode *in, const struct dir_entry *entry);
 /* Frees a bucket that becomes empty (I9: last in its transaction). */
-int dir_remove(struct txn *t, uint32_t dino, struct inode *in, uint64_t key);
+int dir_remove(struct txn *t, uint32_t dino, struct inode *in, const struct dir_entry *entry);
 
 /* As shmfs_node_readdir(). */
 int dir_list(struct shmfs *fs, uint32_t dino, uint64_t cookie, struct shmfs_dirent *ret, int n);

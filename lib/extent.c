@@ -68,13 +68,17 @@ int map_find(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint6
         e = node->entries;
         level--;
     }
-    *ret = (struct map_at){ .found = i > 0, .next = next };
-    if (i > 0) {
-        struct extent x = e[i - 1];
+    ret->found = i > 0;
+    ret->next = next;
+    if (likely(i > 0)) { /* field by field: what follows reads them so, at once */
         uint64_t nblocks = region_nblocks(fs);
-        if (x.len == 0 || x.blk.n == 0 || x.blk.n >= nblocks || x.len > nblocks - x.blk.n)
+        uint32_t len = LOAD_RELAXED(&e[i - 1].len), blk = LOAD_RELAXED(&e[i - 1].blk.n);
+
+        if (unlikely(len == 0 || blk == 0 || blk >= nblocks || len > nblocks - blk))
             return -EUCLEAN;
-        ret->ext = x;
+        ret->ext.pos = LOAD_RELAXED(&e[i - 1].pos);
+        ret->ext.blk.n = blk;
+        ret->ext.len = len;
     }
     return 0;
 }

@@ -80,14 +80,14 @@ void file_read_time(struct shmfs *fs, uint32_t ino)
     if ((fs->flags & SHMFS_ATTACH_NOATIME) != 0)
         return;
     if (fs->readonly || (!stamp_not_after(atime, in->mtime) && !stamp_not_after(atime, in->ctime))) {
-        now = inode_now();
+        now = inode_clock();
         if (fs->readonly || now.sec - atime.sec < 24 * 60 * 60)
             return;
     }
     if (txn_begin(fs, &t) < 0)
         return;
     if (inode_lock(&t, ino, (struct inode **)&in) == 0)
-        inode_edit(&t, ino)->atime = inode_now();
+        inode_edit(&t, ino)->atime = inode_now(&t);
     txn_commit(&t);
 }
 
@@ -247,7 +247,7 @@ static void writer_done(struct writer *w, unsigned flags)
     if ((flags & SHMFS_WRITE_KILL_PRIV) != 0)
         file_kill_priv(w->in);
     w->in->size = MAX(w->in->size, w->off);
-    inode_changed(w->in, CHANGE_DATA);
+    inode_changed(w->t, w->in, CHANGE_DATA);
 }
 
 /* Up to SLOT_STAGE bytes: one transaction. */
@@ -456,7 +456,7 @@ static int zero_pinned(struct txn *t, uint32_t ino, struct inode *in, struct spa
             return 1;
         }
     }
-    inode_changed(in, CHANGE_DATA);
+    inode_changed(t, in, CHANGE_DATA);
     return 0;
 }
 
@@ -473,7 +473,7 @@ static int punch(struct txn *t, uint32_t ino, struct inode *in, struct span *ran
         r = zero_within(t, ino, in, to << BLOCK_SHIFT, range->to);
     if (r < 0)
         return r;
-    inode_changed(in, CHANGE_DATA);
+    inode_changed(t, in, CHANGE_DATA);
     if (from >= to)
         return 0;
     r = map_split(t, ino, in, to); /* all that may need memory, before anything is freed */
@@ -531,7 +531,7 @@ static int fill(struct txn *t, uint32_t ino, struct inode *in, struct span *rang
                 return r;
             in->size = range->to;
         }
-        inode_changed(in, CHANGE_DATA);
+        inode_changed(t, in, CHANGE_DATA);
         return 0;
     }
     struct alloc_want want = want_for(in, &at, pos, MIN(MIN(len, end - pos), (uint64_t)ZERO_AT_ONCE));

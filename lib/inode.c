@@ -36,7 +36,7 @@ static int reading_lock(struct reading *rd)
     return 0;
 }
 
-int reading_begin(struct reading *rd)
+int reading_begin_slowly(struct reading *rd)
 {
     if (!region_inode_ok(rd->fs, rd->ino))
         return -ESTALE;
@@ -55,18 +55,13 @@ int reading_begin(struct reading *rd)
     return reading_lock(rd);
 }
 
-bool reading_again(struct reading *rd)
+/* What was not read under the guard: with the lock, or attached read-only and with patience. */
+bool reading_again_slowly(struct reading *rd)
 {
-    if (unlikely(rd->locked)) {
+    if (rd->locked) {
         txn_abort(&rd->txn);
         rd->locked = false;
         return false;
-    }
-    if (likely(rd->guarded)) {
-        region_reading--;
-        rd->guarded = false;
-        if (unlikely(region_has_holes(rd->fs)))
-            region_mend(rd->fs);
     }
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (likely((rd->seq & 1) == 0 && LOAD_RELAXED(&rd->fs->inode_rts[rd->ino].seq) == rd->seq))
@@ -152,7 +147,7 @@ struct inode *inode_edit(struct txn *t, uint32_t ino)
     return in;
 }
 
-struct stamp inode_now(void)
+struct stamp inode_clock(void)
 {
     struct timespec ts;
 
@@ -160,9 +155,16 @@ struct stamp inode_now(void)
     return (struct stamp){ .sec = ts.tv_sec, .nsec = (uint32_t)ts.tv_nsec };
 }
 
-void inode_changed(struct inode *in, enum inode_change what)
+struct stamp inode_now(struct txn *t)
 {
-    in->ctime = inode_now();
+    if (t->now.sec == 0)
+        t->now = inode_clock();
+    return t->now;
+}
+
+void inode_changed(struct txn *t, struct inode *in, enum inode_change what)
+{
+    in->ctime = inode_now(t);
     if (what == CHANGE_DATA)
         in->mtime = in->ctime;
     in->version++;
@@ -176,7 +178,7 @@ int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, 
     if (r < 0)
         return r;
     struct inode *in = inode_edit(t, ino);
-    struct stamp now = inode_now();
+    struct stamp now = inode_now(t);
     if (unlikely(t->fs->inode_rts[ino].ranges != 0)) /* of the file before */
         TXN_SET(t, &t->fs->inode_rts[ino].ranges, 0);
     *in = (struct inode){

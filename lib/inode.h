@@ -46,8 +46,36 @@ static inline void reading_init(struct reading *rd, struct shmfs *fs, uint32_t i
     rd->guarded = false;
 }
 
-int reading_begin(struct reading *rd);
-bool reading_again(struct reading *rd);
+int reading_begin_slowly(struct reading *rd);
+bool reading_again_slowly(struct reading *rd);
+
+static inline int reading_begin(struct reading *rd)
+{
+    if (likely(rd->tries == 0 && region_inode_ok(rd->fs, rd->ino))) {
+        rd->seq = LOAD(&rd->fs->inode_rts[rd->ino].seq);
+        if (likely((rd->seq & 1) == 0)) {
+            region_reading++;
+            rd->guarded = true;
+            return 0;
+        }
+    }
+    return reading_begin_slowly(rd);
+}
+
+static inline bool reading_again(struct reading *rd)
+{
+    if (unlikely(!rd->guarded))
+        return reading_again_slowly(rd);
+    region_reading--;
+    rd->guarded = false;
+    if (unlikely(LOAD_RELAXED(&rd->fs->any_hole)))
+        region_mend(rd->fs);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (likely(LOAD_RELAXED(&rd->fs->inode_rts[rd->ino].seq) == rd->seq))
+        return false;
+    rd->tries++;
+    return true;
+}
 
 /* 0; -ESTALE: the inode is free; -EUCLEAN: its scalar fields are not what they can be. */
 int inode_is_valid(const struct inode *in);
@@ -65,10 +93,12 @@ int inode_lock(struct txn *t, uint32_t ino, struct inode **ret_in);
  */
 struct inode *inode_edit(struct txn *t, uint32_t ino);
 
-struct stamp inode_now(void);
+struct stamp inode_clock(void);
+/* One moment for all that a transaction changes; a chain's steps have one each. */
+struct stamp inode_now(struct txn *t);
 enum inode_change { CHANGE_META = 1, CHANGE_DATA = 2 };
 /* Raises version and sets ctime, and for CHANGE_DATA also mtime. After inode_edit(). */
-void inode_changed(struct inode *in, enum inode_change what);
+void inode_changed(struct txn *t, struct inode *in, enum inode_change what);
 
 /* A new inode, locked: all fields but those of its type's own. nlink is 1, or 2 for a directory. */
 int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, uint32_t *ret_ino);

@@ -20,10 +20,33 @@ static int dir_open_for(const struct inode *dir, struct namei_dir at)
     return dir->nlink == 0 ? -ENOENT : 0;
 }
 
-/* Is the name in the directory? Found: 0, else -ENOENT. */
-static int find(struct txn *t, uint32_t dino, const struct dir_name *name, struct dir_entry *ret)
+/*
+ * Under the lock: is the name in the directory? Found: 0, else -ENOENT. `seen` is what was found without the
+ * lock, or NULL: as long as the directory has not changed since, that is the answer.
+ */
+static int find(struct txn *t, uint32_t dino, const struct dir_name *name, const struct dir_entry *seen,
+                struct dir_entry *ret)
 {
-    return dir_find(t->fs, dino, inode_at(t->fs, dino), name, ret);
+    uint64_t seq = LOAD_RELAXED(&t->fs->inode_rts[dino].seq);
+    int r;
+
+    if (likely(seen != NULL && seen->seq == seq && seq != 0)) {
+        *ret = *seen;
+        return seen->ino != 0 ? 0 : -ENOENT;
+    }
+    r = dir_find(t->fs, dino, inode_at(t->fs, dino), name, ret);
+    ret->seq = (seq & 1) == 0 && (r == 0 || r == -ENOENT) ? seq : 0;
+    return r;
+}
+
+/* Another inode for an entry whose place is known. */
+static void entry_name(struct dir_entry *e, const struct shmfs *fs, uint32_t ino)
+{
+    const struct inode *in = inode_at(fs, ino);
+
+    e->ino = ino;
+    e->generation = in->generation;
+    e->type = (uint8_t)IFTODT(in->mode);
 }
 
 /* The inode that an entry names, as long as it is the one it was made for. */
@@ -94,8 +117,8 @@ static int make_inode(struct txn *t, uint32_t dino, const struct namei_new *new,
     return 0;
 }
 
-static int make(struct txn *t, struct namei_dir at, const struct dir_name *name, const struct namei_new *new,
-                uint32_t *ret_ino)
+static int make(struct txn *t, struct namei_dir at, const struct dir_name *name, const struct dir_entry *seen,
+                const struct namei_new *new, uint32_t *ret_ino)
 {
     uint32_t parent = at.ino, ino;
     struct inode *dir = inode_at(t->fs, parent);
@@ -107,7 +130,7 @@ static int make(struct txn *t, struct namei_dir at, const struct dir_name *name,
         r = dir_open_for(dir, at);
     if (r < 0)
         return r;
-    r = find(t, parent, name, &e);
+    r = find(t, parent, name, seen, &e);
     if (r != -ENOENT)
         return r == 0 ? -EEXIST : r;
     if (S_ISDIR(new->mode) && dir->nlink >= LINK_MAX_COUNT)
@@ -116,13 +139,13 @@ static int make(struct txn *t, struct namei_dir at, const struct dir_name *name,
     if (r < 0)
         return r;
     inode_edit(t, parent);
-    e = (struct dir_entry){ e.key, ino, inode_at(t->fs, ino)->generation, (uint8_t)IFTODT(new->mode) };
+    entry_name(&e, t->fs, ino);
     r = dir_insert(t, parent, dir, name, &e);
     if (r < 0)
         return r;
     if (S_ISDIR(new->mode))
         dir->nlink++;
-    inode_changed(dir, CHANGE_DATA);
+    inode_changed(t, dir, CHANGE_DATA);
     *ret_ino = ino;
     return new->ret_use != NULL ? use_add(t->fs, ino, proc_index(t->fs->self), USE_OPEN, new->ret_use) : 0;
 }
@@ -151,7 +174,7 @@ static void unuse_failed(struct shmfs *fs, const struct namei_new *new)
 }
 
 int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
-               const struct namei_new *new, struct shmfs_attr *ret)
+               const struct dir_entry *seen, const struct namei_new *new, struct shmfs_attr *ret)
 {
     struct shmfs_attr attr;
     int r;
@@ -163,7 +186,7 @@ int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name 
         r = txn_begin(fs, &t);
         if (r < 0)
             return r;
-        r = make(&t, parent, name, new, &ino);
+        r = make(&t, parent, name, seen, new, &ino);
         r = finish(&t, r, ino, &attr);
         if (r != 0)
             unuse_failed(fs, new);
@@ -227,22 +250,22 @@ static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const st
         r = S_ISDIR(in->mode) ? -EPERM : dir_open_for(dir, at);
     if (r < 0)
         return r;
-    r = find(t, parent, name, &e);
+    r = find(t, parent, name, NULL, &e);
     if (r != -ENOENT)
         return r == 0 ? -EEXIST : r;
     if (in->nlink >= LINK_MAX_COUNT)
         return -EMLINK;
     inode_edit(t, parent);
     inode_edit(t, ino);
-    e = (struct dir_entry){ e.key, ino, in->generation, (uint8_t)IFTODT(in->mode) };
+    entry_name(&e, t->fs, ino);
     r = dir_insert(t, parent, dir, name, &e);
     if (r < 0)
         return r;
     in->nlink++;
     if (ref)
         inode_count_lookups(t, ino, 1);
-    inode_changed(in, CHANGE_META);
-    inode_changed(dir, CHANGE_DATA);
+    inode_changed(t, in, CHANGE_META);
+    inode_changed(t, dir, CHANGE_DATA);
     return 0;
 }
 
@@ -270,7 +293,7 @@ int namei_link(struct shmfs *fs, uint32_t ino, struct namei_dir parent, const st
 /* ---- removing ---------------------------------------------------------------------------------- */
 
 /* A name of the target goes away. The caller has edited both. */
-static int drop_link(struct inode *dir, struct inode *target)
+static int drop_link(struct txn *t, struct inode *dir, struct inode *target)
 {
     if (target->nlink == 0 || (S_ISDIR(target->mode) && dir->nlink < 2))
         return -EUCLEAN;
@@ -280,7 +303,7 @@ static int drop_link(struct inode *dir, struct inode *target)
     } else {
         target->nlink--;
     }
-    inode_changed(target, CHANGE_META);
+    inode_changed(t, target, CHANGE_META);
     return 0;
 }
 
@@ -307,7 +330,7 @@ static int remove_entry(struct txn *t, struct namei_dir at, const struct dir_nam
     if (r == 0)
         r = dir_open_for(dir, at);
     if (r == 0)
-        r = find(t, parent, name, &e);
+        r = find(t, parent, name, seen, &e);
     if (r < 0)
         return r;
     if (e.ino != seen->ino || e.generation != seen->generation)
@@ -319,12 +342,12 @@ static int remove_entry(struct txn *t, struct namei_dir at, const struct dir_nam
         return r;
     inode_edit(t, parent);
     inode_edit(t, e.ino);
-    r = drop_link(dir, target);
+    r = drop_link(t, dir, target);
     if (r == 0)
-        r = dir_remove(t, parent, dir, e.key);
+        r = dir_remove(t, parent, dir, &e);
     if (r < 0)
         return r;
-    inode_changed(dir, CHANGE_DATA);
+    inode_changed(t, dir, CHANGE_DATA);
     inode_reap_if_unused(t, e.ino);
     return 0;
 }
@@ -423,7 +446,7 @@ static int side_check(struct txn *t, struct side *s)
     r = dir_open_for(s->dir, (struct namei_dir){ s->dino, s->generation });
     if (r < 0)
         return r;
-    r = find(t, s->dino, &s->name, &e);
+    r = find(t, s->dino, &s->name, &s->e, &e);
     if (r < 0 && r != -ENOENT)
         return r;
     if (e.ino != s->e.ino || e.generation != s->e.generation)
@@ -473,11 +496,11 @@ static void reparent(struct side *from, struct side *to)
 static int exchange(struct txn *t, struct renaming *rn)
 {
     struct side *from = &rn->from, *to = &rn->to;
-    struct dir_entry a = to->e, b = from->e;
+    struct dir_entry a = from->e, b = to->e; /* each place gets the other's inode; none moves */
     int r;
 
-    a.key = from->e.key;
-    b.key = to->e.key;
+    entry_name(&a, t->fs, to->e.ino);
+    entry_name(&b, t->fs, from->e.ino);
     r = dir_replace(t, from->dino, from->dir, &a);
     if (r == 0)
         r = dir_replace(t, to->dino, to->dir, &b);
@@ -485,7 +508,7 @@ static int exchange(struct txn *t, struct renaming *rn)
         return r;
     reparent(from, to);
     reparent(to, from);
-    inode_changed(to->in, CHANGE_META);
+    inode_changed(t, to->in, CHANGE_META);
     return 0;
 }
 
@@ -493,21 +516,24 @@ static int exchange(struct txn *t, struct renaming *rn)
 static int leave(struct txn *t, struct renaming *rn, uint32_t whiteout)
 {
     struct side *from = &rn->from;
+    struct dir_entry e = from->e;
 
+    if (from->dino == rn->to.dino && rn->to.in == NULL)
+        e.seq = 0; /* the new name may have moved it */
     if (whiteout == 0)
-        return dir_remove(t, from->dino, from->dir, from->e.key);
-    struct dir_entry e = { from->e.key, whiteout, inode_at(t->fs, whiteout)->generation, DT_CHR };
+        return dir_remove(t, from->dino, from->dir, &e);
+    entry_name(&e, t->fs, whiteout);
     return dir_replace(t, from->dino, from->dir, &e);
 }
 
 static int move(struct txn *t, struct renaming *rn)
 {
     struct side *from = &rn->from, *to = &rn->to;
-    struct dir_entry e = from->e;
+    struct dir_entry e = to->e;
     uint32_t whiteout = 0;
     int r = 0;
 
-    e.key = to->e.key;
+    entry_name(&e, t->fs, from->e.ino);
 
     if ((rn->flags & RENAME_WHITEOUT) != 0) {
         r = inode_make(t, 0, S_IFCHR, rn->maker->uid, rn->maker->gid, &whiteout);
@@ -515,7 +541,7 @@ static int move(struct txn *t, struct renaming *rn)
             return r;
     }
     if (to->in != NULL) {
-        r = drop_link(to->dir, to->in);
+        r = drop_link(t, to->dir, to->in);
         if (r == 0)
             r = dir_replace(t, to->dino, to->dir, &e);
     } else {
@@ -553,10 +579,10 @@ static int rename_locked(struct txn *t, struct renaming *rn)
     r = (rn->flags & RENAME_EXCHANGE) != 0 ? exchange(t, rn) : move(t, rn);
     if (r < 0)
         return r;
-    inode_changed(from->in, CHANGE_META);
-    inode_changed(from->dir, CHANGE_DATA);
+    inode_changed(t, from->in, CHANGE_META);
+    inode_changed(t, from->dir, CHANGE_DATA);
     if (to->dir != from->dir)
-        inode_changed(to->dir, CHANGE_DATA);
+        inode_changed(t, to->dir, CHANGE_DATA);
     return 0;
 }
 
@@ -570,8 +596,8 @@ static int side_look(struct shmfs *fs, struct side *s)
 }
 
 int namei_rename(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
-                 struct namei_dir newparent, const struct dir_name *newname, unsigned flags,
-                 const struct shmfs_maker *maker)
+                 struct namei_dir newparent, const struct dir_name *newname, const struct dir_entry *seen,
+                 unsigned flags, const struct shmfs_maker *maker)
 {
     struct renaming rn = {
         .from = { .dino = parent.ino, .generation = parent.generation, .name = *name },
@@ -587,9 +613,14 @@ int namei_rename(struct shmfs *fs, struct namei_dir parent, const struct dir_nam
     do {
         struct txn t;
 
-        r = side_look(fs, &rn.from);
-        if (r == 0)
+        r = seen != NULL ? 0 : side_look(fs, &rn.from);
+        if (r == 0 && seen == NULL)
             r = side_look(fs, &rn.to);
+        if (seen != NULL) {
+            rn.from.e = seen[0];
+            rn.to.e = seen[1];
+            seen = NULL; /* the next time, look again */
+        }
         if (r == 0 && rn.from.e.ino == 0)
             r = -ENOENT;
         if (r == 0)

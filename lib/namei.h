@@ -23,17 +23,18 @@ struct namei_new {
     uint32_t *ret_use; /* besides opens it: gets the use record; NO_USE before. May be NULL */
 };
 
+/* `seen`, here and below: what path_walk() or dir_lookup() just found for the name, or NULL. */
 int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
-               const struct namei_new *new, struct shmfs_attr *ret);
+               const struct dir_entry *seen, const struct namei_new *new, struct shmfs_attr *ret);
 int namei_tmpfile(struct shmfs *fs, struct namei_dir parent, const struct namei_new *new,
                   struct shmfs_attr *ret);
 int namei_link(struct shmfs *fs, uint32_t ino, struct namei_dir parent, const struct dir_name *name, bool ref,
                struct shmfs_attr *ret);
-/* Removes a directory (dir) or anything else. `seen`: what a lookup just found, or NULL. */
+/* Removes a directory (dir) or anything else. */
 int namei_remove(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
                  const struct dir_entry *seen, bool dir);
 int namei_rename(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
-                 struct namei_dir newparent, const struct dir_name *newname, unsigned flags,
-                 const struct shmfs_maker *maker);
+                 struct namei_dir newparent, const struct dir_name *newname, const struct dir_entry *seen,
+                 unsigned flags, const struct shmfs_maker *maker); /* seen[2]: from, to */
 
 #endif

@@ -57,7 +57,7 @@ static int make_at(struct shmfs *fs, uint32_t parent, const char *s, const struc
 
     if (r < 0)
         return r == -EINVAL && s[0] == '.' ? -EEXIST : r;
-    return namei_make(fs, dir_ref(parent), &name, new, ret);
+    return namei_make(fs, dir_ref(parent), &name, NULL, new, ret);
 }
 
 static int remove_at(struct shmfs *fs, uint32_t parent, const char *s, bool dir)
@@ -372,7 +372,7 @@ int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint3
         r = dir_name_make(fs, newname, &to);
     if (r < 0)
         return r == -EINVAL ? -EBUSY : r; /* "." and "..": as rename(2) */
-    LEAVE(fs, namei_rename(fs, dir_ref(parent), &from, dir_ref(newparent), &to, flags, maker));
+    LEAVE(fs, namei_rename(fs, dir_ref(parent), &from, dir_ref(newparent), &to, NULL, flags, maker));
 }
 
 int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct shmfs_dirent *ret, int n)
@@ -453,7 +453,7 @@ static int xattr_apply(struct txn *t, uint32_t ino, const char *name, const void
     if ((flags & SHMFS_XATTR_KILL_SGID) != 0)
         in->mode &= ~(uint32_t)S_ISGID;
     if (r == 0)
-        inode_changed(in, CHANGE_META);
+        inode_changed(t, in, CHANGE_META);
     return r;
 }
 

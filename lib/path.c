@@ -71,6 +71,7 @@ static int step(struct walk *w, const struct dir_name *name, struct dir_entry *r
             if (r == 0 || (r == -EACCES && permitted))
                 r = dir_find(w->fs, w->ino, in, name, ret);
         } while (reading_again(&rd));
+        ret->seq = likely(rd.tries == 0) ? rd.seq : 0;
         if (likely(allowed != -EACCES) || permitted)
             return r;
         r = path_head(w->fs, w->ino, w->generation, &head);
@@ -142,21 +143,20 @@ static void at_directory(const struct walk *w, bool slash, struct path_at *ret)
     ret->e = (struct dir_entry){ .ino = w->ino, .generation = w->generation, .type = DT_DIR };
 }
 
-/* One component. 1: go on; 0: that was the last; ret is filled. */
+/* One component, looked up straight into `ret`. 1: go on; 0: that was the last. */
 static int component(struct walk *w, struct path_at *ret)
 {
-    const char *s = w->p, *end;
-    struct dir_name name;
-    struct dir_entry e;
+    const char *s = w->p, *end = s;
     int r;
 
-    end = strchrnul(s, '/');
+    while (*end != 0 && *end != '/')
+        end++;
     const char *rest = end;
     while (*rest == '/')
         rest++;
     bool last = *rest == 0, slash = end != rest;
 
-    if (s[0] == '.' && (end - s == 1 || (end - s == 2 && s[1] == '.'))) {
+    if (unlikely(s[0] == '.' && (end - s == 1 || (end - s == 2 && s[1] == '.')))) {
         r = dots(w, end - s == 2);
         w->p = rest;
         if (r < 0 || !last)
@@ -164,25 +164,26 @@ static int component(struct walk *w, struct path_at *ret)
         at_directory(w, slash, ret);
         return 0;
     }
-    r = dir_name_hash(w->fs, s, (size_t)(end - s), &name);
-    if (r == 0)
-        r = step(w, &name, &e);
-    if (r == 0 && e.type == DT_LNK && (!last || slash || (w->flags & PATH_FOLLOW) != 0)) {
-        r = follow(w, &e, end);
+    r = dir_name_hash(w->fs, s, (size_t)(end - s), &ret->name);
+    if (likely(r == 0))
+        r = step(w, &ret->name, &ret->e);
+    if (r == 0 && unlikely(ret->e.type == DT_LNK) && (!last || slash || (w->flags & PATH_FOLLOW) != 0)) {
+        r = follow(w, &ret->e, end);
         return r < 0 ? r : 1;
     }
     if (last && (r == 0 || (r == -ENOENT && (w->flags & PATH_PARENT) != 0))) {
-        *ret = (struct path_at){ .dir = { w->ino, w->generation },
-                                 .name = name,
-                                 .e = e,
-                                 .found = r == 0,
-                                 .slash = slash };
+        ret->dir.ino = w->ino;
+        ret->dir.generation = w->generation;
+        ret->found = r == 0;
+        ret->nameless = false;
+        ret->slash = slash;
+        w->p = end;
         return 0;
     }
-    if (r == 0 && e.type != DT_DIR)
+    if (r == 0 && ret->e.type != DT_DIR)
         r = -ENOTDIR;
-    w->ino = e.ino;
-    w->generation = e.generation;
+    w->ino = ret->e.ino;
+    w->generation = ret->e.generation;
     w->p = rest;
     return r < 0 ? r : 1;
 }
@@ -217,10 +218,10 @@ int path_walk(struct shmfs *fs, const struct cred *cred, const char *path, unsig
 
     if (path[0] == 0)
         return -ENOENT;
-    if (unlikely(strnlen(path, PATH_BYTES) == PATH_BYTES))
-        return -ENAMETOOLONG;
     for (int i = 0; i < RESTARTS; i++) {
         r = walk_once(&w, path, ret);
+        if (w.buf == NULL && unlikely(w.p - path >= PATH_BYTES || (r < 0 && strlen(path) >= PATH_BYTES)))
+            return -ENAMETOOLONG;
         if (likely(r == 0)) {
             ret->buf = w.buf;
             return 0;

@@ -50,14 +50,17 @@ static bool guard_is_hole(struct shmfs *fs, uintptr_t page)
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++) {
         uint64_t none = 0;
-        if (CAS(&fs->holes[i], &none, (uint64_t)page))
+        if (CAS(&fs->holes[i], &none, (uint64_t)page)) {
+            STORE(&fs->any_hole, 1);
             return true;
+        }
     }
     return false;
 }
 
 void region_mend(struct shmfs *fs)
 {
+    STORE(&fs->any_hole, 0); /* before we look: what comes now says so again */
     for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++) {
         uint64_t page = LOAD(&fs->holes[i]);
 

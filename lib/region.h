@@ -21,6 +21,7 @@ struct shmfs {
     bool private_;     /* copy-on-write; the file is never changed */
     int broken;        /* set by the SIGBUS handler: the file was shortened under us */
     uint64_t holes[8]; /* pages that it replaced for a reader, to be mapped back */
+    int any_hole;      /* there are such */
     struct layout l;
     uint64_t id; /* of this attach, unique in the process */
 
@@ -90,14 +91,6 @@ int region_reserve(struct shmfs *fs, uint64_t off, uint64_t len);
 extern _Thread_local int region_reading __attribute__((tls_model("initial-exec")));
 /* Maps the pages back that such readings found missing. */
 void region_mend(struct shmfs *fs);
-static inline bool region_has_holes(const struct shmfs *fs)
-{
-    uint64_t any = 0;
-
-    for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++)
-        any |= LOAD_RELAXED(&fs->holes[i]);
-    return any != 0;
-}
 
 /* Gives the memory of [off, off + len) back; it reads as zeros afterwards. */
 void region_punch(struct shmfs *fs, uint64_t off, uint64_t len);

@@ -220,6 +220,7 @@ static void txn_init(struct txn *t, struct shmfs *fs, uint32_t index)
     t->nredo = 0;
     t->busy_group = NO_GROUP;
     t->busy_inode = 0;
+    t->now.sec = 0;
     t->freed = false;
     t->adopted = false;
 }
@@ -429,6 +430,7 @@ void txn_abort(struct txn *t)
 
 void txn_checkpoint(struct txn *t)
 {
+    t->now.sec = 0;
     commit_point(t);
     release(t, true);
 }

@@ -41,6 +41,7 @@ struct txn {
     uint32_t nredo;
     uint32_t busy_group; /* one that could not be had by trying, or NO_GROUP */
     uint32_t busy_inode; /* likewise, or 0 */
+    struct stamp now;    /* inode_now(); sec 0: not asked yet */
     bool freed;          /* I9: a transaction frees only after its last allocation */
     bool adopted;        /* an undertaker at work in a dead process's slot */
     struct held held[SLOT_LOCKS];

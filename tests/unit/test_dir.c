@@ -81,7 +81,7 @@ static int remove_name(const char *s, struct cost *ret_cost)
     r = dir_find(fs, dir, in, &name, &e);
     if (r == 0) {
         inode_edit(&t, dir);
-        r = dir_remove(&t, dir, in, e.key);
+        r = dir_remove(&t, dir, in, &e);
     }
     *ret_cost = (struct cost){ t.tail, t.nheld };
     if (r == 0)
@@ -655,7 +655,7 @@ static void test_dir_abort_undoes_a_removal(void **state)
         MUST(inode_lock(&t, dir, &in));
         MUST(dir_find(fs, dir, in, &name, &e));
         inode_edit(&t, dir);
-        MUST(dir_remove(&t, dir, in, e.key));
+        MUST(dir_remove(&t, dir, in, &e));
         txn_abort(&t);
         assert_true(there(s));
         if (i % 2 == 0)
