@@ -2,6 +2,7 @@
 #include "txn.h"
 
 #include <limits.h>
+#include <time.h>
 
 /* ---- the slot's word (I7) ---------------------------------------------------------------------- */
 
@@ -131,7 +132,10 @@ void txn_slot_free(struct shmfs *fs, uint32_t index)
     STORE(&s->owner.v, 0);
 }
 
-enum { UNDERTAKERS_SLOT = 0 }; /* never anybody's for long, so that the dead can always be buried */
+enum {
+    UNDERTAKERS_SLOT = 0, /* never anybody's for long, so that the dead can always be buried */
+    CLAIM_PATIENCE = 20,  /* ms to wait for who has it */
+};
 
 /* 0; -EBUSY: somebody else has it; -ENOSPC: there is no memory for it. */
 static int slot_take(struct shmfs *fs, uint32_t index)
@@ -171,14 +175,20 @@ static int slot_search(struct shmfs *fs, uint32_t *ret_index)
 
 static int slot_claim(struct shmfs *fs, uint32_t *ret_index)
 {
+    struct timespec nap = { .tv_nsec = 1000000 };
     int r = slot_search(fs, ret_index);
 
-    if (r != -EUSERS || fs->bury == NULL || slot_take(fs, UNDERTAKERS_SLOT) < 0)
-        return r;
-    for (uint32_t i = 1; i < fs->l.nslots; i++)
-        fs->bury(fs, UNDERTAKERS_SLOT, i);
-    txn_slot_free(fs, UNDERTAKERS_SLOT);
-    return slot_search(fs, ret_index);
+    for (int tries = 0; r == -EUSERS && fs->bury != NULL && tries < CLAIM_PATIENCE; tries++) {
+        if (slot_take(fs, UNDERTAKERS_SLOT) == 0) {
+            for (uint32_t i = 1; i < fs->l.nslots; i++)
+                fs->bury(fs, UNDERTAKERS_SLOT, i);
+            txn_slot_free(fs, UNDERTAKERS_SLOT);
+            return slot_search(fs, ret_index);
+        }
+        nanosleep(&nap, NULL); /* somebody else is at it: soon there will be some */
+        r = slot_search(fs, ret_index);
+    }
+    return r;
 }
 
 static int slot_get(struct shmfs *fs, uint32_t *ret_index)
