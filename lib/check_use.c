@@ -10,7 +10,7 @@ bool check_used(const struct check *ck, uint32_t ino, enum use_kind kind)
     for (uint64_t i = 0; i < (uint64_t)ck->fs->l.nuses * USE_RECORDS; i++) {
         uint64_t word = ck->fs->uses[i / USE_RECORDS].records[i % USE_RECORDS];
 
-        if (word != 0 && (uint32_t)word == ino && (kind == 0 || (word >> 48 & 3) == kind))
+        if (word != 0 && (word & USE_ENDING) == 0 && (uint32_t)word == ino && (kind == 0 || (word >> 48 & 3) == kind))
             return true;
     }
     return false;
@@ -21,6 +21,8 @@ static void check_use(struct check *ck, uint64_t index, uint64_t word)
     uint32_t ino = (uint32_t)word;
     uint64_t proc = (word >> 32 & 0xffff) - 1;
 
+    if ((word & USE_ENDING) != 0)
+        check_problem(ck, 0, "use record %" PRIu64 ": was ending, and is still there", index);
     if (proc >= ck->fs->l.nprocs || ck->fs->procs[proc].inc == 0)
         check_problem(ck, 0, "use record %" PRIu64 ": its process %" PRIu64 " is not there", index, proc);
     if (ino == 0 || ino >= ck->fs->l.ninodes || ck->fs->inodes[ino].mode == 0)

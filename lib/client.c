@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "client.h"
 
+#include <libgen.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -15,29 +16,59 @@ const char *shmfs_attach_error(void)
     return attach_text;
 }
 
-/* The region that is mounted on WHERE, or WHERE itself. */
-static int region_of(const char *where, char *ret, size_t n)
+/* WHERE as the table of mounts has it, without asking what is there: its driver may be stopped. */
+static char *mount_name(const char *where)
 {
-    AUTO_FREE char *real = realpath(where, NULL);
+    AUTO_FREE char *copy = strdup(where), *copy2 = strdup(where);
+    char *name = NULL;
+
+    if (copy == NULL || copy2 == NULL)
+        return NULL;
+    const char *base = basename(copy);
+    if (strcmp(base, ".") == 0 || strcmp(base, "..") == 0 || strcmp(base, "/") == 0)
+        return realpath(where, NULL);
+    AUTO_FREE char *dir = realpath(dirname(copy2), NULL);
+    if (dir != NULL && asprintf(&name, "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, base) < 0)
+        name = NULL;
+    return name;
+}
+
+/* 1 and the region that is mounted there; 0: none is. */
+static int mounted_on(const char *dir, char *ret, size_t n)
+{
     struct mntent entry;
     char buf[2 * 4096];
-    struct stat st;
-    FILE *mounts;
-    int r = -EINVAL;
+    int r = 0;
+    FILE *mounts = setmntent("/proc/self/mounts", "re");
 
-    if (real == NULL)
-        return -errno;
-    if (stat(real, &st) == 0 && !S_ISDIR(st.st_mode))
-        return (size_t)snprintf(ret, n, "%s", where) < n ? 0 : -ENAMETOOLONG;
-    mounts = setmntent("/proc/self/mounts", "re");
     if (mounts == NULL)
         return -errno;
     while (getmntent_r(mounts, &entry, buf, sizeof(buf)) != NULL) {
-        if (strcmp(entry.mnt_type, "fuse.shmfs") == 0 && strcmp(entry.mnt_dir, real) == 0)
-            r = (size_t)snprintf(ret, n, "%s", entry.mnt_fsname) < n ? 0 : -ENAMETOOLONG; /* the last one counts */
+        if (strcmp(entry.mnt_dir, dir) != 0)
+            continue; /* of several, one above the other, the last counts */
+        r = strcmp(entry.mnt_type, "fuse.shmfs") == 0;
+        if (r == 1 && (size_t)snprintf(ret, n, "%s", entry.mnt_fsname) >= n)
+            r = -ENAMETOOLONG;
     }
     endmntent(mounts);
     return r;
+}
+
+/* The region that is mounted on WHERE, or WHERE itself. -EINVAL: a directory without one. */
+static int region_of(const char *where, char *ret, size_t n)
+{
+    AUTO_FREE char *name = mount_name(where);
+    struct stat st;
+    int r = name != NULL ? mounted_on(name, ret, n) : 0;
+
+    if (r != 0)
+        return MIN(r, 0);
+    if (stat(where, &st) == 0 && S_ISDIR(st.st_mode)) {
+        AUTO_FREE char *real = realpath(where, NULL); /* perhaps by way of a symbolic link */
+        r = real != NULL ? mounted_on(real, ret, n) : -errno;
+        return r == 0 ? -EINVAL : MIN(r, 0);
+    }
+    return (size_t)snprintf(ret, n, "%s", where) < n ? 0 : -ENAMETOOLONG;
 }
 
 /* A page that fork() empties: whoever is not the process that attached must not touch the region. */
@@ -148,6 +179,7 @@ int shmfs_setcreds(struct shmfs *fs)
     spin_lock(&c->busy);
     struct cred old = c->cred;
     cred.umask = old.umask;
+    cred.serial = old.serial + 1;
     c->cred = cred;
     spin_unlock(&c->busy);
     cred_free(&old);

@@ -105,5 +105,8 @@ void client_unlock_all(struct shmfs_file *file);
 /* Fork: docs/LOCKING.md, "Fork". The list of attaches and its lock. */
 void client_list_add(struct shmfs *fs);
 void client_list_remove(struct shmfs *fs);
+/* The attach of that id, which then stays until client_list_let_go(); NULL: it is gone, and nothing to let go. */
+struct shmfs *client_list_hold(uint64_t id);
+void client_list_let_go(void);
 
 #endif

@@ -28,19 +28,68 @@ static bool slab_add(struct client *c)
     return true;
 }
 
+/*
+ * The handle that this thread closed last, for its next open: saves taking the lock twice. When the thread
+ * ends it goes back, if the attach is still there.
+ */
+struct spare {
+    uint64_t fs_id; /* 0: none */
+    struct shmfs_file *f;
+    bool keyed; /* the thread's end will be told */
+};
+static _Thread_local struct spare spare __attribute__((tls_model("initial-exec")));
+static pthread_key_t spare_key;
+static pthread_once_t spare_once = PTHREAD_ONCE_INIT;
+
+static void free_push(struct client *c, struct shmfs_file *f)
+{
+    spin_lock(&c->busy);
+    f->next = c->free;
+    c->free = f;
+    spin_unlock(&c->busy);
+}
+
+static void spare_back(void *unused)
+{
+    struct shmfs *fs = spare.fs_id != 0 ? client_list_hold(spare.fs_id) : NULL;
+
+    if (fs != NULL) {
+        free_push(client_of(fs), spare.f);
+        client_list_let_go();
+    }
+    spare.fs_id = 0;
+}
+
+static void spare_key_make(void)
+{
+    pthread_key_create(&spare_key, spare_back);
+}
+
+static void file_init(struct shmfs_file *f)
+{
+    f->use = NO_USE;
+    f->has_owned = false;
+    f->key += UINT64_C(1) << 32; /* among lock owners, somebody else each time */
+}
+
 struct shmfs_file *client_file_new(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
     struct shmfs_file *f = NULL;
 
+    if (likely(spare.fs_id == fs->id)) {
+        spare.fs_id = 0;
+        file_init(spare.f);
+        return spare.f;
+    }
     spin_lock(&c->busy);
     if (likely(c->free != NULL) || slab_add(c)) {
         f = c->free;
         c->free = f->next;
         f->fs = fs;
-        f->key = ++c->next_key;
-        f->use = NO_USE;
-        f->has_owned = false;
+        if (f->key == 0)
+            f->key = ++c->next_key;
+        file_init(f);
     }
     spin_unlock(&c->busy);
     return f;
@@ -48,13 +97,18 @@ struct shmfs_file *client_file_new(struct shmfs *fs)
 
 void client_file_free(struct shmfs_file *f)
 {
-    struct client *c = client_of(f->fs);
-
-    spin_lock(&c->busy);
     f->in_use = false;
-    f->next = c->free;
-    c->free = f;
-    spin_unlock(&c->busy);
+    if (unlikely(spare.fs_id != 0)) {
+        free_push(client_of(f->fs), f);
+        return;
+    }
+    if (unlikely(!spare.keyed)) {
+        pthread_once(&spare_once, spare_key_make);
+        pthread_setspecific(spare_key, &spare);
+        spare.keyed = true;
+    }
+    spare.f = f;
+    spare.fs_id = f->fs->id;
 }
 
 static void file_ready(struct shmfs_file *f)

@@ -210,3 +210,19 @@ void client_list_remove(struct shmfs *fs)
         *at = client_of(fs)->next;
     pthread_mutex_unlock(&list_mutex);
 }
+
+struct shmfs *client_list_hold(uint64_t id)
+{
+    pthread_mutex_lock(&list_mutex);
+    FOR_EACH_ATTACH (fs) {
+        if (fs->id == id)
+            return fs;
+    }
+    pthread_mutex_unlock(&list_mutex);
+    return NULL;
+}
+
+void client_list_let_go(void)
+{
+    pthread_mutex_unlock(&list_mutex);
+}

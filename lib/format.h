@@ -251,7 +251,9 @@ static_assert(sizeof(struct undo) == 16, "undo");
  *   bits 0..31   inode number
  *   bits 32..47  process table index + 1 (an entry is not reused before its records are gone)
  *   bits 48..49  enum use_kind
+ *   bit 63       USE_ENDING: counts no more, and is cleared once that is committed; changed under the inode's lock
  */
+#define USE_ENDING (UINT64_C(1) << 63)
 enum use_kind {
     USE_OPEN = 1, /* shmfs_open() */
     USE_PIN = 2,  /* shmfs_map(): besides, the inode's blocks stay where they are (A16) */

@@ -75,16 +75,16 @@ int inode_tighten(struct txn *t, uint32_t ino, struct inode *in)
     return 0;
 }
 
-/* Under the inode's lock: takes a record away, and does what follows from its absence. */
-static int drop_locked(struct txn *t, uint64_t *record, uint64_t word, uint64_t inc)
+/*
+ * Under the inode's lock: has a record count no more, and does what follows. The record is not cleared yet:
+ * if this is rolled back, its place must not be somebody else's by then.
+ */
+static int end_locked(struct txn *t, uint64_t *record, uint64_t word)
 {
     uint32_t ino = use_ino(word);
     struct inode *in = inode_at(t->fs, ino);
 
-    /* Another undertaker may have been faster, and the entry be somebody else's by now. */
-    if (LOAD(record) != word || LOAD(&t->fs->procs[use_proc(word)].inc) != inc)
-        return 0;
-    TXN_SET(t, record, 0);
+    TXN_SET(t, record, word | USE_ENDING);
     if (inode_is_valid(in) < 0)
         return 0;
     inode_reap_if_unused(t, ino);
@@ -95,19 +95,25 @@ static int drop_locked(struct txn *t, uint64_t *record, uint64_t word, uint64_t 
 
 int inode_drop_use(struct shmfs *fs, uint32_t use, uint64_t word, uint64_t inc)
 {
-    uint32_t ino = use_ino(word);
+    uint64_t *record = use_at(fs, use);
 
+    word &= ~USE_ENDING;
     for (;;) {
         struct txn t;
         int r = txn_begin(fs, &t);
 
         if (r < 0)
             return r;
-        r = txn_lock_inode(&t, ino);
-        if (r == 0)
-            r = drop_locked(&t, use_at(fs, use), word, inc);
+        r = txn_lock_inode(&t, use_ino(word));
+        /* Another undertaker may have been faster, and the entry be somebody else's by now. */
+        bool ours = r == 0 && (LOAD(record) & ~USE_ENDING) == word && LOAD(&fs->procs[use_proc(word)].inc) == inc;
+        if (ours)
+            r = end_locked(&t, record, word);
         if (r == 0) {
             inode_settle(&t);
+            txn_checkpoint(&t);
+            if (ours)
+                STORE(record, UINT64_C(0));
             txn_commit(&t);
             return 0;
         }

@@ -120,7 +120,8 @@ int shmfs_region_watch(struct shmfs *fs, uint32_t *ticket, int timeout_ms);
 /* ---- who is there, and what they hold ---------------------------------------------------------- */
 
 struct shmfs_process {
-    uint32_t pid; /* in the namespace that it attached from */
+    uint32_t entry; /* in the process table: tells two attaches of one process apart */
+    uint32_t pid;   /* in the namespace that it attached from */
     uint32_t uid;
     uint64_t start_time;  /* field 22 of /proc/PID/stat: with the pid, who it is */
     int64_t attached;     /* seconds since the epoch */
@@ -151,7 +152,7 @@ struct shmfs_lock {
     uint32_t pid; /* of its owner; under a mount, of the program */
     bool write;
     uint64_t start, end; /* bytes, end included; UINT64_MAX: to the end of the file */
-    uint64_t held_ns;    /* the library's own: for at least so long, as who waits has seen; 0: nobody waits.
+    uint64_t held_ns;    /* the library's own: for at least so long somebody has waited for one of this thread's; 0: nobody.
                             Programs': since when, as nanoseconds ago */
     struct shmfs_process owner;
 };

@@ -3,7 +3,13 @@
 
 #include <dirent.h>
 
-enum { PATH_BYTES = 4096, LINKS = 40, RESTARTS = 100 };
+enum { PATH_BYTES = 4096, LINKS = 40, RESTARTS = 100, STEPS_KEPT = 8 };
+
+/* A directory that was passed, and at which sequence: while that stands, so does what was found in it. */
+struct passed {
+    uint32_t ino;
+    uint64_t seq;
+};
 
 struct walk {
     struct shmfs *fs;
@@ -13,7 +19,102 @@ struct walk {
     const char *p;            /* what is left */
     char *buf;                /* what p points into, once a link was followed */
     int links;
+    uint32_t npassed; /* more than STEPS_KEPT: not to be kept */
+    struct passed passed[STEPS_KEPT];
 };
+
+/* ---- prefixes ---------------------------------------------------------------------------------- */
+
+/*
+ * Each thread keeps where the directory parts of some paths led. Such a prefix holds as long as the sequences of
+ * all directories that it passes do: whoever changes names, modes or ACLs in them moves these.
+ */
+enum { PREFIXES = 16, PREFIX_BYTES = 112 };
+
+struct prefix {
+    uint64_t fs_id;
+    const struct cred *cred; /* whose search permissions were looked at, and ... */
+    uint32_t cred_serial;    /* ... in which state */
+    uint32_t len, npassed;
+    uint32_t ino, generation;
+    struct passed passed[STEPS_KEPT];
+    char bytes[PREFIX_BYTES];
+};
+
+static _Thread_local struct prefix *prefixes __attribute__((tls_model("initial-exec")));
+static pthread_key_t prefixes_key;
+static pthread_once_t prefixes_once = PTHREAD_ONCE_INIT;
+
+static void prefixes_free(void *p)
+{
+    free(p);
+    prefixes = NULL;
+}
+
+static void prefixes_key_make(void)
+{
+    pthread_key_create(&prefixes_key, prefixes_free);
+}
+
+static struct prefix *prefix_at(const char *path, size_t len)
+{
+    uint64_t tail;
+
+    if (unlikely(prefixes == NULL)) {
+        pthread_once(&prefixes_once, prefixes_key_make);
+        prefixes = calloc(PREFIXES, sizeof(*prefixes));
+        if (prefixes == NULL)
+            return NULL;
+        pthread_setspecific(prefixes_key, prefixes);
+    }
+    memcpy(&tail, path + len - sizeof(tail), sizeof(tail));
+    return &prefixes[(tail * UINT64_C(0x9e3779b97f4a7c15) >> 56) % PREFIXES];
+}
+
+/* The length of the directory part, if it is one that may be kept: else 0. */
+static size_t prefix_len(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash != NULL ? (size_t)(slash - path) + 1 : 0;
+
+    return len >= sizeof(uint64_t) && len <= PREFIX_BYTES ? len : 0;
+}
+
+static bool prefix_find(struct walk *w, const char *path, size_t len)
+{
+    const struct prefix *p = prefix_at(path, len);
+
+    if (p == NULL || p->fs_id != w->fs->id || p->cred != w->cred || p->cred_serial != w->cred->serial ||
+        p->len != len || memcmp(p->bytes, path, len) != 0)
+        return false;
+    for (uint32_t i = 0; i < p->npassed; i++) {
+        if (LOAD(&w->fs->inode_rts[p->passed[i].ino].seq) != p->passed[i].seq)
+            return false;
+    }
+    w->ino = p->ino;
+    w->generation = p->generation;
+    w->p = path + len;
+    return true;
+}
+
+static void prefix_keep(const struct walk *w, const char *path, size_t len, const struct path_at *at)
+{
+    struct prefix *p = prefix_at(path, len);
+
+    if (p == NULL)
+        return;
+    p->fs_id = w->fs->id;
+    p->cred = w->cred;
+    p->cred_serial = w->cred->serial;
+    p->len = (uint32_t)len;
+    p->npassed = w->npassed;
+    p->ino = at->dir.ino;
+    p->generation = (uint32_t)at->dir.generation;
+    memcpy(p->passed, w->passed, w->npassed * sizeof(w->passed[0]));
+    memcpy(p->bytes, path, len);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------- */
 
 int path_head(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret)
 {
@@ -113,6 +214,7 @@ static int follow(struct walk *w, const struct dir_entry *e, const char *rest)
 
     if (++w->links > LINKS)
         return -ELOOP;
+    w->npassed = STEPS_KEPT + 1;
     r = path_head(w->fs, e->ino, e->generation, &head);
     if (r < 0)
         return r;
@@ -158,6 +260,7 @@ static int component(struct walk *w, struct path_at *ret)
 
     if (unlikely(s[0] == '.' && (end - s == 1 || (end - s == 2 && s[1] == '.')))) {
         r = dots(w, end - s == 2);
+        w->npassed = STEPS_KEPT + 1;
         w->p = rest;
         if (r < 0 || !last)
             return r < 0 ? r : 1;
@@ -182,6 +285,10 @@ static int component(struct walk *w, struct path_at *ret)
     }
     if (r == 0 && ret->e.type != DT_DIR)
         r = -ENOTDIR;
+    if (w->npassed < STEPS_KEPT && ret->e.seq != 0)
+        w->passed[w->npassed++] = (struct passed){ w->ino, ret->e.seq };
+    else
+        w->npassed = STEPS_KEPT + 1;
     w->ino = ret->e.ino;
     w->generation = ret->e.generation;
     w->p = rest;
@@ -190,12 +297,17 @@ static int component(struct walk *w, struct path_at *ret)
 
 static int walk_once(struct walk *w, const char *path, struct path_at *ret)
 {
+    size_t len = prefix_len(path);
+    bool kept = len > 0 && prefix_find(w, path, len);
     int r;
 
-    w->ino = ROOT_INO;
-    w->generation = LOAD_RELAXED(&inode_at(w->fs, ROOT_INO)->generation);
-    w->links = 0;
-    w->p = path;
+    if (!kept) {
+        w->ino = ROOT_INO;
+        w->generation = LOAD_RELAXED(&inode_at(w->fs, ROOT_INO)->generation);
+        w->p = path;
+        w->links = 0;
+        w->npassed = 0;
+    }
     do {
         while (*w->p == '/')
             w->p++;
@@ -207,14 +319,21 @@ static int walk_once(struct walk *w, const char *path, struct path_at *ret)
     } while (r == 1);
     if (r == 0 && ret->found && ret->slash && ret->e.type != DT_DIR)
         return -ENOTDIR;
+    if (r == 0 && !kept && len > 0 && w->npassed > 0 && w->npassed <= STEPS_KEPT && !ret->slash)
+        prefix_keep(w, path, len, ret);
     return r;
 }
 
 int path_walk(struct shmfs *fs, const struct cred *cred, const char *path, unsigned flags,
               struct path_at *ret)
 {
-    struct walk w = { .fs = fs, .cred = cred, .flags = flags };
+    struct walk w;
     int r = -ENOENT;
+
+    w.fs = fs;
+    w.cred = cred;
+    w.flags = flags;
+    w.buf = NULL;
 
     if (path[0] == 0)
         return -ENOENT;

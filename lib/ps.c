@@ -37,6 +37,7 @@ static struct lockword *held_word(struct shmfs *fs, uint32_t slot, uint32_t i, e
 static void fill(struct shmfs *fs, const struct proc_entry *e, struct procref ref, struct shmfs_process *ret)
 {
     *ret = (struct shmfs_process){
+        .entry = proc_index(ref),
         .pid = e->pid,
         .uid = e->uid,
         .start_time = e->start_time,

@@ -315,7 +315,15 @@ int range_set(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, in
             r = try_set(fs, ino, want, &blocker, &seen);
         while (r == -EAGAIN);
         now = lock_now_ns();
-        if (r != -EBUSY || timeout_ms == 0)
+        if (r != -EBUSY)
+            break;
+        if (!proc_alive(fs, blocker.owner)) {
+            r = range_drop_all(fs, blocker.owner);
+            if (r < 0)
+                break;
+            continue;
+        }
+        if (timeout_ms == 0)
             break;
         uint64_t left_us = timeout_ms < 0 ? NAP_US : 0, end = start + (uint64_t)MAX(timeout_ms, 0) * 1000000;
         if (timeout_ms > 0 && now < end)
@@ -333,10 +341,7 @@ int range_set(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, in
                 break;
             }
         }
-        if (!proc_alive(fs, blocker.owner))
-            range_drop_all(fs, blocker.owner);
-        else
-            lock_futex_wait32(&fs->inode_rts[ino].range_seq, seen, (long)left_us);
+        lock_futex_wait32(&fs->inode_rts[ino].range_seq, seen, (long)left_us);
         if (unlikely(LOAD_RELAXED(&fs->broken))) {
             r = -EIO;
             break;
@@ -347,7 +352,8 @@ int range_set(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, in
     return r == -EBUSY ? -EAGAIN : r;
 }
 
-int range_get(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, struct shmfs_range *ret)
+/* Copies the lock that is in the way; 0: none. */
+static int look(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, struct range *ret)
 {
     struct inode *in;
     struct range *other;
@@ -357,20 +363,36 @@ int range_get(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, st
     if (r < 0)
         return r;
     r = inode_lock(&t, ino, &in);
-    if (r == 0) {
-        other = in_the_way(fs, ino, want);
-        if (other == NULL)
-            *ret = (struct shmfs_range){ .kind = want->kind, .type = F_UNLCK };
-        else
-            *ret = (struct shmfs_range){ .kind = other->kind,
-                                         .key = other->key,
-                                         .pid = other->pid,
-                                         .type = other->type,
-                                         .start = other->start,
-                                         .end = other->end };
+    if (r == 0 && (other = in_the_way(fs, ino, want)) != NULL) {
+        *ret = *other;
+        r = 1;
     }
     txn_abort(&t);
     return r;
+}
+
+int range_get(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, struct shmfs_range *ret)
+{
+    struct range other;
+    int r;
+
+    while ((r = look(fs, ino, want, &other)) == 1 && !proc_alive(fs, other.owner)) {
+        r = range_drop_all(fs, other.owner);
+        if (r < 0)
+            return r;
+    }
+    if (r < 0)
+        return r;
+    if (r == 0)
+        *ret = (struct shmfs_range){ .kind = want->kind, .type = F_UNLCK };
+    else
+        *ret = (struct shmfs_range){ .kind = (enum shmfs_lock_kind)other.kind,
+                                     .key = other.key,
+                                     .pid = other.pid,
+                                     .type = other.type,
+                                     .start = other.start,
+                                     .end = other.end };
+    return 0;
 }
 
 /* ---- the dead ---------------------------------------------------------------------------------- */

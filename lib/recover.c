@@ -65,7 +65,8 @@ static bool slot_is_dead(struct shmfs *fs, uint32_t index)
 {
     struct procref owner = { LOAD(&fs->slots[index].owner.v) };
 
-    return owner.v != 0 && !proc_alive(fs, owner);
+    /* Read again: it may have given the slot up while it lived, and the slot be another's by now. */
+    return owner.v != 0 && !proc_alive(fs, owner) && LOAD(&fs->slots[index].owner.v) == owner.v;
 }
 
 /* Does the word name an owner that could be? A slot is given up only after its locks are. */

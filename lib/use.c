@@ -43,7 +43,7 @@ bool use_any(const struct shmfs *fs, uint32_t ino, enum use_kind kind, uint32_t 
         for (uint32_t i = 0; i < USE_RECORDS; i++) {
             uint64_t word = LOAD(&b->records[i]);
 
-            if (word != 0 && use_ino(word) == ino && (kind == 0 || use_kind(word) == kind) &&
+            if (word != 0 && (word & USE_ENDING) == 0 && use_ino(word) == ino && (kind == 0 || use_kind(word) == kind) &&
                 at * USE_RECORDS + i != except)
                 return true;
         }
