@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Verifies the models of this folder with spin, and then that each of their rules is needed.
+
+A scenario is a model with macros that bound it. It must verify without an error. A mutant is a scenario
+with one more macro, which breaks one rule of the protocol; it must give the error that is named. Without
+arguments all models are run; with --trail, what a mutant does is shown step by step:
+
+    run.py [lock] [use]
+    run.py --trail burial NO_STAMP_CHECK
+"""
+import argparse
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+SKIPPED = 77
+
+ASSERTION = "assertion violated"
+STUCK = "invalid end state"
+STARVED = "non-progress cycle"
+
+SAFETY = (["-DSAFETY", "-DNOFAIR"], [])
+PROGRESS = (["-DNP", "-DNFAIR=3"], ["-l", "-f"])  # every cycle is an error, unless it is unfair to somebody
+
+# name: (model, macros, what is looked for)
+SCENARIOS = {
+    # Without deaths; nobody sleeps longer than until he is woken.
+    "handover": ("lock", "-DDEATHS=0 -DSLEEP_FOREVER -DROUNDS=2", SAFETY),
+    "burial": ("lock", "-DDEATHS=2 -DTENDS=false", SAFETY),
+    "staged": ("lock", "-DDEATHS=1 -DSTAGED", SAFETY),
+    "reuse": ("lock", "-DREUSE", SAFETY),
+    "progress": ("lock", "-DPROCS=2 -DDEATHS=2 -DMERCY", PROGRESS),
+    "buffers": ("use", "-DDEATHS=0 -DTSO", SAFETY),
+    "records": ("use", "-DDEATHS=1", SAFETY),
+    "two-deaths": ("use", "-DDEATHS=2 -DFILES=1", SAFETY),
+    "two-tenders": ("use", "-DDEATHS=1 -DFILES=1 -DTENDERS=2", SAFETY),
+}
+
+# (scenario, macro, error, the rule that it breaks)
+MUTANTS = [
+    ("handover", "NO_BIT_AFTER_SLEEP", STUCK, "who has slept takes the lock with the waiters bit set"),
+    ("handover", "NO_INC", ASSERTION, "a slot that changes hands has another incarnation"),
+    ("handover", "LATE_EVEN", ASSERTION, "sequences are even before the lock is released"),
+    ("handover", "DEATHS_WHILE_ASLEEP", STUCK, "sleeps are bounded"),
+    ("burial", "NO_INTENT", ASSERTION, "the intent comes before the lock (I7)"),
+    ("burial", "NO_STAMP_CHECK", ASSERTION, "of the locks intended, those are released that bear the dead stamp"),
+    ("burial", "NO_ROLLBACK", ASSERTION, "the log is rolled back (I4)"),
+    ("burial", "ROLLBACK_LAST", ASSERTION, "the log is rolled back before the locks are released"),
+    ("burial", "LATE_RECORD", ASSERTION, "an undo record is complete before the store (I2)"),
+    ("burial", "NO_RECOVERY_LOCK", ASSERTION, "one undertaker at a time"),
+    ("burial", "NO_RECOVERY_INTENT", ASSERTION, "an undertaker intends the recovery lock, too"),
+    ("burial", "NO_BURIAL_OF_UNDERTAKERS", ASSERTION, "a dead undertaker is buried first"),
+    ("staged", "NO_ROLLBACK", ASSERTION, "staged data is copied home"),
+    ("reuse", "NO_SECOND_LOOK", ASSERTION, "who has the recovery lock looks again"),
+    ("reuse", "NO_REREAD", ASSERTION, "a slot's owner is read again after he was found dead"),
+    ("progress", "NO_LOOK_AT_OWNER", STARVED, "a waiter asks whether the owner is dead"),
+    ("buffers", "NO_FENCE_UNLINK", ASSERTION, "a fence between storing the links and looking at the records"),
+    ("buffers", "NO_FENCE_CLOSE", ASSERTION, "a fence between marking the record and looking at the links"),
+    ("buffers", "NO_SECOND_READ", ASSERTION, "who has recorded an open reads the sequence again"),
+    ("records", "SAME_GENERATION", ASSERTION, "who gives a record up looks at whatever file the number is by now"),
+    ("records", "RECORD_FIRST", ASSERTION, "a record stays until the inode was looked after"),
+    ("two-deaths", "LOGGED_RECORD", ASSERTION, "a record is never under an undo log"),
+    ("two-tenders", "BLIND_CLEAR", ASSERTION, "records of the dead change by compare-and-swap"),
+]
+
+
+def run(command, directory):
+    return subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def must(command, directory):
+    done = run(command, directory)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def verify(directory, scenario, macro=None):
+    """Runs spin in DIRECTORY. Returns the number of errors and of states, and what it said."""
+    model, macros, (compiler, options) = SCENARIOS[scenario]
+    define = macros.split() + ([f"-D{macro}"] if macro else [])
+    must(["spin", "-a", *define, HERE / f"{model}.pml"], directory)
+    # A mutant's error is found sooner than a compiler has made it fast. COLLAPSE: exact, in less memory.
+    # MEMLIM is in MiB; to reach it, or -m, is no success.
+    optimize = "-O0" if macro else "-O1"
+    must(["gcc", "-w", optimize, "-DCOLLAPSE", "-DMEMLIM=1000", *compiler, "-o", "pan", "pan.c"], directory)
+    said = run(["./pan", "-m200000", *options], directory).stdout
+    errors = re.search(r"errors: (\d+)", said)
+    states = re.search(r"(\d+) states, stored", said)
+    whole = "Search not completed" not in said and "max search depth too small" not in said
+    if not errors or not states or (macro is None and not whole):
+        return -1, 0, said
+    return int(errors[1]), int(states[1]), said
+
+
+def check(scenario, mutant=None):
+    """Says how it went, in a line; False if it went wrong."""
+    with tempfile.TemporaryDirectory(prefix="shmfs-model.") as directory:
+        _, macro, expected, rule = mutant or (None, None, None, None)
+        errors, states, said = verify(directory, scenario, macro)
+    if macro is None:
+        good = errors == 0
+        print(f"{scenario}: {states} states, {errors} errors{'' if good else ': FAILED'}", flush=True)
+    else:
+        good = errors > 0 and f"pan:1: {expected}" in said
+        print(f"  {macro}: {states} states, {errors} errors{'' if good else ': FAILED'} ({rule})", flush=True)
+    if not good:
+        print(said)
+    return good
+
+
+def show(scenario, macro):
+    with tempfile.TemporaryDirectory(prefix="shmfs-model.") as directory:
+        model, macros, _ = SCENARIOS[scenario]
+        errors, _, said = verify(directory, scenario, macro)
+        print(said)
+        if errors > 0:
+            define = macros.split() + ([f"-D{macro}"] if macro else [])
+            command = ["spin", "-t", "-p", "-k", f"{model}.pml.trail", *define, HERE / f"{model}.pml"]
+            print(must(command, directory).stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL")
+    parser.add_argument("--trail", nargs="+", metavar=("SCENARIO", "MACRO"))
+    args = parser.parse_args()
+    for program in ("spin", "gcc"):
+        if shutil.which(program) is None:
+            print(f"there is no {program} here: skipped")
+            return SKIPPED
+    if args.trail:
+        show(args.trail[0], args.trail[1] if len(args.trail) > 1 else None)
+        return 0
+    failed = count = 0
+    for scenario, (model, _, _) in SCENARIOS.items():
+        if args.models and model not in args.models:
+            continue
+        for mutant in [None] + [m for m in MUTANTS if m[0] == scenario]:
+            count += 1
+            failed += not check(scenario, mutant)
+    print(f"{count} verifications, {failed} failed")
+    return 1 if failed or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
