@@ -11,7 +11,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROGRAMS = {"fs/shmfs", "mkfs/mkfs.shmfs", "tools/fsck.shmfs", "lib/libshmfs.so"}
+PROGRAMS = {"fs/shmfs", "mkfs/mkfs.shmfs", "tools/fsck.shmfs", "tools/shmfsctl", "lib/libshmfs.so"}
 FOLDERS = r"(?:lib|fs|mkfs|tools|tests|docs|\.ci)"
 
 WORD = re.compile(rf"(?<![\w/.<$-])({FOLDERS}/[\w.*/+-]*)")

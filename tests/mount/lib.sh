@@ -77,13 +77,13 @@ if ! as_user test -r "$T_HERE/lib.sh"; then
 fi
 if [ -x "$BUILD/fs/shmfs" ] && ! as_user test -x "$BUILD/fs/shmfs"; then
     mkdir -p "$W/build"
-    (cd "$BUILD" && cp -a --parents fs/shmfs mkfs/mkfs.shmfs tools/fsck.shmfs lib/libshmfs.so* "$W/build/")
+    (cd "$BUILD" && cp -a --parents fs/shmfs mkfs/mkfs.shmfs tools/fsck.shmfs tools/shmfsctl lib/libshmfs.so* "$W/build/")
     BUILD=$W/build
 fi
-SHMFS=$BUILD/fs/shmfs MKFS=$BUILD/mkfs/mkfs.shmfs FSCK=$BUILD/tools/fsck.shmfs
+SHMFS=$BUILD/fs/shmfs MKFS=$BUILD/mkfs/mkfs.shmfs FSCK=$BUILD/tools/fsck.shmfs CTL=$BUILD/tools/shmfsctl
 # Sanitizers write here, also when the driver is a daemon without a terminal: fs_end fails on any such file.
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$W/sanitizer" UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$W/sanitizer"
-export W MNT REGION WHO BUILD PY T_HERE T_SRC T_NAME T_UID T_GID SHMFS MKFS FSCK PATH
+export W MNT REGION WHO BUILD PY T_HERE T_SRC T_NAME T_UID T_GID SHMFS MKFS FSCK CTL PATH
 
 t_cleanup() {
     local rc=$? pid
