@@ -118,13 +118,15 @@ class Log:
 class Case(unittest.TestCase):
     """A fresh region; at the end nobody of ours is left, and the region is sound."""
 
+    SIZE = "16M"
+
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="shmfs-examples.", dir="/dev/shm"))
         self.addCleanup(shutil.rmtree, self.dir)
         self.region = self.dir / "region"
         self.processes = []
         self.addCleanup(self.end_all)
-        subprocess.run([MKFS, "--quiet", "--size", "16M", self.region], check=True, timeout=PATIENCE)
+        subprocess.run([MKFS, "--quiet", "--size", self.SIZE, self.region], check=True, timeout=PATIENCE)
 
     def end_all(self):
         for process in self.processes:

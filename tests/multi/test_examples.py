@@ -168,8 +168,10 @@ class Counters(CountersCase):
 
 
 class CountersInstructions(CountersCase, Stepped):
-    def test_overtaken_in_poll(self):
-        """Stopped at each instruction while the file is replaced, and its memory is used for another."""
+    SIZE = "1M"
+
+    def overtaken_in_poll(self, change):
+        """Stopped at each instruction while the file is changed; CHANGE(fs, numbers) does that."""
         poll = (EXAMPLES / "counters", "poll", self.region, "/c")
         self.publisher("/one").communicate(b"x\n", timeout=PATIENCE)
         self.publisher("/two").communicate(b"x\n" * 2, timeout=PATIENCE)
@@ -180,17 +182,36 @@ class CountersInstructions(CountersCase, Stepped):
             for at in span:
                 fs.unlink("/c")
                 fs.append("/c", one)
+                fs.append("/new", two)
                 log = Log()
                 process, _, control = self.stop(at, *poll, stdout=log.fd)
-                fs.append("/new", two)
-                fs.rename("/new", "/c")
-                fs.append("/other", b"\xff" * 65536)
+                change(fs, two)
                 self.release(control, "continue")
                 self.ended(process)
                 fs.unlink("/other")
                 self.assertIn(log.close(), (["lines 1 words 1 bytes 2"], ["lines 2 words 2 bytes 4"]), f"at {at}")
         print(f"counters poll: overtaken at {len(span)} instructions, from {span[0]} on")
         self.sound()
+
+    @staticmethod
+    def use_all_memory(fs):
+        fs.append("/other", b"\xff" * (2 << 20))
+
+    def test_file_is_replaced_in_poll(self):
+        def replace(fs, _two):
+            fs.rename("/new", "/c")
+            self.use_all_memory(fs)
+
+        self.overtaken_in_poll(replace)
+
+    def test_file_is_written_anew_in_poll(self):
+        def rewrite(fs, two):
+            fs.truncate("/c", 0)
+            self.use_all_memory(fs)
+            fs.unlink("/new")
+            fs.append("/c", two)
+
+        self.overtaken_in_poll(rewrite)
 
     def test_killed_in_publish(self):
         """Whatever it leaves, the next publisher makes counters of it."""
