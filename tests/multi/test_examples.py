@@ -371,11 +371,19 @@ class Storm:
         process.kill()
         process.wait(PATIENCE)
 
-    def kill_one(self):
-        """At a moment that is as random as the machine; some lines after the last."""
-        until = len(self.log.lines) + self.rnd.randrange(12)
+    def go_on(self, lines):
+        until = len(self.log.lines) + lines
         with self.log.changed:  # not for ever: all producers may have ended by now
             self.log.changed.wait_for(lambda: len(self.log.lines) >= until, 0.05)
+
+    def idle(self):
+        """Consumers that have said nothing yet."""
+        said = {int(line.split(" ", 1)[0]) for line in self.log.lines}
+        return [process for process in self.running["get"] if process.pid not in said]
+
+    def kill_one(self):
+        """At a moment that is as random as the machine; some lines after the last."""
+        self.go_on(self.rnd.randrange(12))
         running = self.running[self.rnd.choice(("put", "get"))]
         victim = running.pop(self.rnd.randrange(len(running)))
         if victim.poll() is None:
@@ -421,16 +429,20 @@ class Queue(QueueCase):
         self.sound()
 
     def show_processes(self, storm):
-        """Who is at work for certain, shmfsctl must show."""
+        """Who is at work, shmfsctl shows."""
         if not SHMFSCTL.exists():
             return
-        talked = {int(line.split()[0]) for line in storm.log.lines}
-        at_work = talked & {process.pid for process in storm.running["get"]}
+        for _ in range(1000):
+            storm.fill(4)
+            if not storm.idle():
+                break
+            storm.go_on(100)
+        self.assertEqual(storm.idle(), [])
         ps = subprocess.run([SHMFSCTL, "ps", self.region], capture_output=True, text=True, timeout=PATIENCE)
         self.assertEqual((ps.returncode, ps.stderr), (0, ""))
-        for pid in at_work:
-            self.assertRegex(ps.stdout, rf"(?m)^\s*{pid}\b")
-        print(ps.stdout, end="")
+        for process in storm.running["get"]:
+            self.assertRegex(ps.stdout, rf"(?m)^\s*{process.pid}\s")
+        print(f"\n{ps.stdout}", end="")
 
     def test_storm(self):
         seed = int(os.environ.get("SEED", 1))
