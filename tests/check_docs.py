@@ -49,7 +49,7 @@ def main():
     documents = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
     sources = [
         path
-        for folder in ("lib", "fs", "mkfs", "tools", "tests")
+        for folder in ("lib", "fs", "mkfs", "tools", "tests", "docs/examples")
         for path in sorted((ROOT / folder).rglob("*.[ch]"))
     ]
     problems = [p for d in documents for p in check_document(d)]

@@ -25,6 +25,8 @@ def main():
         problems += unlisted(f"tests/{folder}", "test_*.c", ("test_", ".c"), "tests")
     for folder in ("bench", "crash", "multi"):
         problems += unlisted(f"tests/{folder}", "*.c")
+    problems += unlisted("tests/multi", "test_*.py")
+    problems += unlisted("docs/examples", "*.c", ("", ".c"))
     problems += unlisted("tests/mount", "test_*.sh", ("test_", ".sh"), "tests")
     problems += unlisted("tests/fuzz", "*.c", listed_in="tests")
     problems += unlisted("tests", "*.c")
