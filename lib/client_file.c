@@ -231,7 +231,6 @@ static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
 {
     struct shmfs_maker maker = maker_of(f->fs);
     struct namei_new new = { .mode = S_IFREG | (mode & 07777), .maker = &maker, .ret_use = &f->use };
-    struct shmfs_attr attr;
     struct inode head;
     int r;
 
@@ -239,15 +238,13 @@ static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
         return -EROFS;
     if (at->slash)
         return -EISDIR;
-    r = path_head(f->fs, at->dir.ino, (uint32_t)at->dir.generation, &head);
+    r = path_dir_writable(f->fs, client_cred(f->fs), at, &head);
     if (r == 0)
-        r = cred_permits(f->fs, client_cred(f->fs), at->dir.ino, &head, WANT_WRITE | WANT_EXEC);
-    if (r == 0)
-        r = namei_make(f->fs, at->dir, &at->name, &at->e, &new, &attr);
+        r = namei_make(f->fs, at->dir, &at->name, &at->e, &new, NULL);
     if (r < 0)
         return r;
-    f->ino = attr.ino;
-    f->generation = attr.generation;
+    f->ino = use_ino(LOAD_RELAXED(use_at(f->fs, f->use)));
+    f->generation = LOAD_RELAXED(&inode_at(f->fs, f->ino)->generation); /* stays, as long as we use it */
     f->is_dir = false;
     return 0;
 }

@@ -123,33 +123,27 @@ static struct shmfs_maker maker_of(const struct shmfs *fs)
     return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = cred->umask };
 }
 
-/* May names be added to, or taken from, this directory? */
-static int dir_writable(struct shmfs *fs, struct namei_dir dir, struct inode *ret_head)
+static int dir_writable(struct shmfs *fs, const struct path_at *at, struct inode *ret_head)
 {
-    int r = path_head(fs, dir.ino, (uint32_t)dir.generation, ret_head);
-
-    if (r == 0)
-        r = cred_permits(fs, client_cred(fs), dir.ino, ret_head, WANT_WRITE | WANT_EXEC);
-    return r;
+    return path_dir_writable(fs, client_cred(fs), at, ret_head);
 }
 
-/* May the name of this inode be taken away? Sticky directories: only by one of the two owners. */
-static int removable(struct shmfs *fs, const struct inode *dir, const struct dir_entry *e)
+/* May this name be taken away? Sticky directories: only by one of the two owners. */
+static int removable(struct shmfs *fs, const struct path_at *at, const struct inode *dir)
 {
     const struct cred *cred = client_cred(fs);
     struct inode head;
     int r;
 
-    if ((dir->mode & S_ISVTX) == 0 || dir->uid == cred->uid)
+    if (at->writable || (dir->mode & S_ISVTX) == 0 || dir->uid == cred->uid)
         return 0;
-    r = path_head(fs, e->ino, e->generation, &head);
+    r = path_head(fs, at->e.ino, at->e.generation, &head);
     return r < 0 ? r : cred_owns(cred, &head);
 }
 
 static int make(struct shmfs *fs, const char *path, struct namei_new *new)
 {
     struct shmfs_maker maker = maker_of(fs);
-    struct shmfs_attr attr;
     struct path_at at;
     struct inode head;
     int r = client_enter(fs);
@@ -166,9 +160,9 @@ static int make(struct shmfs *fs, const char *path, struct namei_new *new)
     else if (fs->readonly)
         r = -EROFS;
     else
-        r = dir_writable(fs, at.dir, &head);
+        r = dir_writable(fs, &at, &head);
     if (r == 0)
-        r = namei_make(fs, at.dir, &at.name, &at.e, new, &attr);
+        r = namei_make(fs, at.dir, &at.name, &at.e, new, NULL);
     path_end(&at);
     return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
 }
@@ -226,9 +220,9 @@ static int remove_path(struct shmfs *fs, const char *path, bool dir)
         else if (at.slash && !dir)
             r = at.e.type == DT_DIR ? -EISDIR : -ENOTDIR;
         else
-            r = fs->readonly ? -EROFS : dir_writable(fs, at.dir, &head);
+            r = fs->readonly ? -EROFS : dir_writable(fs, &at, &head);
         if (r == 0)
-            r = removable(fs, &head, &at.e);
+            r = removable(fs, &at, &head);
         if (r == 0)
             r = namei_remove(fs, at.dir, &at.name, &at.e, dir);
         path_end(&at);
@@ -265,7 +259,7 @@ static int link_to(struct shmfs *fs, uint32_t ino, const char *to)
     else if (at.slash)
         r = -ENOENT;
     else
-        r = fs->readonly ? -EROFS : dir_writable(fs, at.dir, &head);
+        r = fs->readonly ? -EROFS : dir_writable(fs, &at, &head);
     if (r == 0)
         r = namei_link(fs, ino, at.dir, &at.name, false, &attr);
     path_end(&at);
@@ -314,14 +308,14 @@ int shmfs_flink(struct shmfs_file *f, const char *to)
 static int rename_permitted(struct shmfs *fs, const struct path_at *from, const struct path_at *to, unsigned flags)
 {
     struct inode fromdir, todir, head;
-    int r = dir_writable(fs, from->dir, &fromdir);
+    int r = dir_writable(fs, from, &fromdir);
 
     if (r == 0)
-        r = removable(fs, &fromdir, &from->e);
+        r = removable(fs, from, &fromdir);
     if (r == 0)
-        r = dir_writable(fs, to->dir, &todir);
+        r = dir_writable(fs, to, &todir);
     if (r == 0 && to->found)
-        r = removable(fs, &todir, &to->e);
+        r = removable(fs, to, &todir);
     /* A directory that moves has its ".." changed, and so must be writable. */
     if (r == 0 && from->e.type == DT_DIR && from->dir.ino != to->dir.ino) {
         r = path_head(fs, from->e.ino, from->e.generation, &head);

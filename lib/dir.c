@@ -342,13 +342,17 @@ int dir_insert(struct txn *t, uint32_t dino, struct inode *in, const struct dir_
 static int slot_at(struct shmfs *fs, uint32_t dino, struct inode *in, const struct dir_entry *e,
                    struct place *ret_p, uint32_t *ret_at)
 {
-    *ret_at = e->at;
-    if (!place_known(fs, dino, e, ret_p)) {
-        int r = place_find(fs, dino, in, e->key, ret_p);
-        if (r < 0)
-            return r;
-        *ret_at = slot_from(ret_p, e->key);
+    if (place_known(fs, dino, e, ret_p)) {
+        /* What was inserted into the directory by ourselves meanwhile has moved it by one at most, or away. */
+        for (*ret_at = e->at; *ret_at < MIN(ret_p->count, e->at + 2u); ++*ret_at) {
+            if (ret_p->b->slots[*ret_at].key == e->key)
+                return 0;
+        }
     }
+    int r = place_find(fs, dino, in, e->key, ret_p);
+    if (r < 0)
+        return r;
+    *ret_at = slot_from(ret_p, e->key);
     return *ret_at < ret_p->count && ret_p->b->slots[*ret_at].key == e->key ? 0 : -ENOENT;
 }
 

@@ -177,8 +177,12 @@ int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, 
 
     if (r < 0)
         return r;
-    struct inode *in = inode_edit(t, ino);
+    struct inode *in = inode_at(t->fs, ino);
     struct stamp now = inode_now(t);
+    struct held *h = txn_touch(t, ino);
+
+    txn_save(t, &in->mode, sizeof(in->mode) + sizeof(in->generation)); /* all else of a free inode is nothing */
+    h->saved = true;
     if (unlikely(t->fs->inode_rts[ino].ranges != 0)) /* of the file before */
         TXN_SET(t, &t->fs->inode_rts[ino].ranges, 0);
     *in = (struct inode){
@@ -319,6 +323,23 @@ void inode_settle(struct txn *t)
     }
 }
 
+/*
+ * Frees a small inode in the transaction that took its last name: a few runs of blocks, no nodes and no
+ * attributes, so that each step fails before it has changed anything, or not at all. False: some is left.
+ */
+static bool reap_at_once(struct txn *t, uint32_t ino)
+{
+    const struct inode *in = inode_at(t->fs, ino);
+    int r = 1;
+
+    if (in->map_level != 0 || in->xattr.n != 0)
+        return false;
+    for (int steps = 0; r == 1 && steps <= INODE_EXTENTS; steps++)
+        r = reap_step(t, ino);
+    t->busy_group = r < 0 ? NO_GROUP : t->busy_group; /* nobody need wait for it: a chain goes on */
+    return r == 0;
+}
+
 void inode_reap_if_unused(struct txn *t, uint32_t ino)
 {
     const struct inode *in = inode_at(t->fs, ino);
@@ -327,6 +348,6 @@ void inode_reap_if_unused(struct txn *t, uint32_t ino)
         return;
     /* Who comes to open it from here on sees an odd sequence and steps back (LOCKING, "Uses"). */
     txn_touch(t, ino);
-    if (!inode_used(t->fs, ino, NO_USE))
+    if (!inode_used(t->fs, ino, NO_USE) && !reap_at_once(t, ino))
         txn_todo(t, TODO_REAP, ino, 0, 0);
 }

@@ -88,7 +88,7 @@ static int end_locked(struct txn *t, uint64_t *record, uint64_t word)
     if (inode_is_valid(in) < 0)
         return 0;
     inode_reap_if_unused(t, ino);
-    if (t->slot->todo.op == TODO_NONE && use_kind(word) == USE_PIN && !use_any(t->fs, ino, USE_PIN, NO_USE))
+    if (in->mode != 0 && t->slot->todo.op == TODO_NONE && use_kind(word) == USE_PIN && !use_any(t->fs, ino, USE_PIN, NO_USE))
         return inode_tighten(t, ino, in);
     return 0;
 }

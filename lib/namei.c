@@ -176,7 +176,6 @@ static void unuse_failed(struct shmfs *fs, const struct namei_new *new)
 int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
                const struct dir_entry *seen, const struct namei_new *new, struct shmfs_attr *ret)
 {
-    struct shmfs_attr attr;
     int r;
 
     do {
@@ -187,12 +186,10 @@ int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name 
         if (r < 0)
             return r;
         r = make(&t, parent, name, seen, new, &ino);
-        r = finish(&t, r, ino, &attr);
+        r = finish(&t, r, ino, ret);
         if (r != 0)
             unuse_failed(fs, new);
     } while (r == 1);
-    if (r == 0)
-        *ret = attr;
     return r;
 }
 
@@ -518,8 +515,6 @@ static int leave(struct txn *t, struct renaming *rn, uint32_t whiteout)
     struct side *from = &rn->from;
     struct dir_entry e = from->e;
 
-    if (from->dino == rn->to.dino && rn->to.in == NULL)
-        e.seq = 0; /* the new name may have moved it */
     if (whiteout == 0)
         return dir_remove(t, from->dino, from->dir, &e);
     entry_name(&e, t->fs, whiteout);

@@ -23,7 +23,7 @@ struct namei_new {
     uint32_t *ret_use; /* besides opens it: gets the use record; NO_USE before. May be NULL */
 };
 
-/* `seen`, here and below: what path_walk() or dir_lookup() just found for the name, or NULL. */
+/* ret may be NULL. `seen`, here and below: what path_walk() or dir_lookup() just found for the name, or NULL. */
 int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name *name,
                const struct dir_entry *seen, const struct namei_new *new, struct shmfs_attr *ret);
 int namei_tmpfile(struct shmfs *fs, struct namei_dir parent, const struct namei_new *new,

@@ -19,6 +19,7 @@ struct walk {
     const char *p;            /* what is left */
     char *buf;                /* what p points into, once a link was followed */
     int links;
+    bool writable; /* as path_at has it, of where we just looked */
     uint32_t npassed; /* more than STEPS_KEPT: not to be kept */
     struct passed passed[STEPS_KEPT];
 };
@@ -169,6 +170,7 @@ static int step(struct walk *w, const struct dir_name *name, struct dir_entry *r
             if (r < 0)
                 return r;
             r = allowed = search_quickly(w, in);
+            w->writable = in->uid == w->cred->uid && (in->mode & (S_ISVTX | 0300)) == 0300;
             if (r == 0 || (r == -EACCES && permitted))
                 r = dir_find(w->fs, w->ino, in, name, ret);
         } while (reading_again(&rd));
@@ -279,6 +281,7 @@ static int component(struct walk *w, struct path_at *ret)
         ret->dir.generation = w->generation;
         ret->found = r == 0;
         ret->nameless = false;
+        ret->writable = w->writable;
         ret->slash = slash;
         w->p = end;
         return 0;
@@ -351,4 +354,14 @@ int path_walk(struct shmfs *fs, const struct cred *cred, const char *path, unsig
             return r;
     }
     return r == -ESTALE ? -ENOENT : r;
+}
+
+int path_dir_writable(struct shmfs *fs, const struct cred *cred, const struct path_at *at, struct inode *ret)
+{
+    int r;
+
+    if (likely(at->writable))
+        return 0;
+    r = path_head(fs, at->dir.ino, (uint32_t)at->dir.generation, ret);
+    return r < 0 ? r : cred_permits(fs, cred, at->dir.ino, ret, WANT_WRITE | WANT_EXEC);
 }

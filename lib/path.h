@@ -18,6 +18,7 @@ struct path_at {
     struct dir_entry e;    /* if found */
     bool found;
     bool nameless; /* the path ended in the root, "." or ".." : e is that directory, with no name */
+    bool writable; /* the directory is the caller's own, writable, and not sticky: nothing more to ask */
     bool slash;    /* it ended in a slash: nothing but a directory will do */
     char *buf;     /* the path as rewritten by symbolic links, or NULL */
 };
@@ -33,6 +34,13 @@ static inline void path_end(struct path_at *at)
     if (unlikely(at->buf != NULL))
         free(at->buf);
 }
+
+/*
+ * May names be added to, or taken from, the directory that a walk led to? Fills ret_head unless at->writable. -EACCES,
+ * -ESTALE.
+ */
+int path_dir_writable(struct shmfs *fs, const struct cred *cred, const struct path_at *at,
+                      struct inode *ret_head);
 
 /* The scalar fields of an inode that an entry named. -ESTALE: it is another one by now. */
 int path_head(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret_head);
