@@ -104,7 +104,7 @@ static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
     r = slot_ready(fs);
     if (r == 0)
         r = alone ? recover_uses(fs) : recover_dead(fs);
-    if (r == -EBUSY) /* a living undertaker is at work, and will be done */
+    if (r == -EBUSY || r > 0) /* a living undertaker is at work, and will be done */
         r = 0;
     if (r == 0 && (fs->flags & SHMFS_ATTACH_DRIVER) != 0)
         r = become_driver(fs, diag);
@@ -164,6 +164,7 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
     if (r < 0)
         return r;
     fs->bury = recover_bury;
+    fs->bury_all = recover_dead;
     fs->abandon = recover_slot;
     r = region_lock(fs);
     if (r == 0)
@@ -203,7 +204,7 @@ int shmfs_region_bury(struct shmfs *fs)
 {
     int r = recover_dead(fs);
 
-    return LOAD_RELAXED(&fs->broken) ? -EIO : r;
+    return LOAD_RELAXED(&fs->broken) ? -EIO : MIN(r, 0);
 }
 
 int shmfs_region_watch(struct shmfs *fs, uint32_t *ticket, int timeout_ms)
@@ -223,7 +224,7 @@ int shmfs_region_tend(struct shmfs *fs)
 {
     int r = recover_dead(fs);
 
-    if (r == 0 || r == -EBUSY)
+    if (r >= 0 || r == -EBUSY)
         r = alloc_trim(fs);
     return LOAD_RELAXED(&fs->broken) ? -EIO : r;
 }

@@ -30,7 +30,9 @@ int inode_use(struct shmfs *fs, uint32_t ino, uint32_t generation, uint32_t *ret
     if (!region_inode_ok(fs, ino))
         return -EUCLEAN;
     if (!fs->readonly) {
-        r = use_add(fs, ino, proc_index(fs->self), USE_OPEN, &use);
+        do
+            r = use_add(fs, ino, proc_index(fs->self), USE_OPEN, &use);
+        while (r == -ENFILE && fs->bury_all != NULL && fs->bury_all(fs) > 0);
         if (r < 0)
             return r;
     }

@@ -226,7 +226,7 @@ int recover_dead(struct shmfs *fs)
 {
     struct proc_entry e;
     struct procref ref;
-    int ret = 0;
+    int ret = 0, buried = 0;
 
     if (fs->readonly)
         return -EROFS;
@@ -234,9 +234,10 @@ int recover_dead(struct shmfs *fs)
         if (proc_get(fs, i, &e, &ref) && !proc_alive(fs, ref)) {
             int r = bury_process(fs, i, ref);
             ret = r < 0 ? r : ret;
+            buried += r == 0;
         }
     }
-    return ret;
+    return ret < 0 ? ret : buried;
 }
 
 static bool owns_something(const struct shmfs *fs, struct procref ref)

@@ -21,7 +21,10 @@ void recover_slot(struct shmfs *fs, uint32_t index);
  */
 void recover_alone(struct shmfs *fs);
 
-/* Buries all dead processes and frees their entries. -EBUSY: another undertaker was at one of them. */
+/*
+ * Buries all dead processes and frees their entries: returns how many. -EBUSY: another undertaker was at one
+ * of them. For who holds nothing.
+ */
 int recover_dead(struct shmfs *fs);
 /*
  * After recover_alone(): drops the uses and byte-range locks of all whose entry is free by now, and frees

@@ -53,6 +53,8 @@ struct shmfs {
 
     /* Set by recover.c: lock.c must be able to have a dead owner's slot buried. */
     int (*bury)(struct shmfs *fs, uint32_t me, uint32_t slot);
+    /* Something is full: whatever the dead have, buries all of them. How many; for who holds nothing. */
+    int (*bury_all)(struct shmfs *fs);
     /* The same for txn.c: a thread of ours ended within a transaction. */
     void (*abandon)(struct shmfs *fs, uint32_t slot);
 };

@@ -410,7 +410,7 @@ static bool bury_who_was_freeing(struct txn *t)
             continue;
         buried |= fs->bury(fs, t->index, i) == 0;
     }
-    return buried;
+    return buried || (fs->bury_all != NULL && fs->bury_all(fs) > 0); /* opens and pins keep space too */
 }
 
 int txn_abort_for(struct txn *t, int r)
@@ -426,7 +426,7 @@ int txn_abort_for(struct txn *t, int r)
         if (waited == 0)
             waited = await_busy_inode(t);
         r = waited < 0 ? waited : r;
-    } else if (r == -ENOSPC && bury_who_was_freeing(t)) {
+    } else if ((r == -ENOSPC || r == -ENFILE || r == -ENOLCK) && bury_who_was_freeing(t)) {
         r = -EAGAIN;
     }
     txn_end(t);
