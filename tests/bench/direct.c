@@ -127,19 +127,20 @@ static void measure(const struct op *op, struct bench *b, unsigned rounds, struc
 }
 
 /* For perf(1) and the like: one operation of the library, over and over. */
-static void profile(const struct op *op, struct bench *b, unsigned seconds)
+static void profile(const struct settings *set, struct bench *b)
 {
-    uint64_t end = now() + seconds * UINT64_C(1000000000), ns = 0, n = 0;
+    const struct op *op = set->profile;
+    uint64_t end = now() + set->seconds * UINT64_C(1000000000), ns = 0, batches = 0;
 
     if (op->prep)
         op->prep(b, DIRECT);
-    while (now() < end) {
+    while (now() < end && (!op->keeps || batches < set->rounds)) {
         ns += batch(op, b, DIRECT, op->count, NULL, NULL);
-        n += op->count;
+        batches++;
     }
     if (op->clean)
         op->clean(b, DIRECT);
-    printf("%s: %llu operations, %.1f ns each\n", op->name, (unsigned long long)n, (double)ns / (double)n);
+    printf("%s: %.1f ns\n", op->name, (double)ns / (double)(batches * op->count));
 }
 
 bool wanted(const char *name)
@@ -177,7 +178,7 @@ static void measure_all(const struct settings *set)
     pin(cpus[0]);
     bench_open(&b, set->region, set->dir, "");
     if (set->profile) {
-        profile(set->profile, &b, set->seconds);
+        profile(set, &b);
         bench_close(&b);
         return;
     }
@@ -217,10 +218,14 @@ static int run_program(const struct settings *set, const char *program, char **a
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* With room for the files that stay, and for all others. */
 static bool make_region(struct settings *set)
 {
-    char *argv[] = { "mkfs.shmfs", "-q", "-s", "1G", "-S", "1G", "-i", "100000", set->region, NULL };
+    unsigned long long size = (256u << 20) + 2ull * APPENDS_FRESH * BLOCK * (set->rounds + 1);
+    char bytes[24],
+        *argv[] = { "mkfs.shmfs", "-q", "-s", bytes, "-S", bytes, "-i", "100000", set->region, NULL };
 
+    snprintf(bytes, sizeof(bytes), "%llu", size);
     return run_program(set, "mkfs/mkfs.shmfs", argv) == 0;
 }
 

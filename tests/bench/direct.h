@@ -26,7 +26,8 @@ enum {
     FEW = 64, /* files that are used in turn where nothing is made or removed */
     BLOCK = 4096,
     LARGE = 1 << 20,
-    DIRECTORY = 10000, /* entries of the one that is listed */
+    DIRECTORY = 10000,   /* entries of the one that is listed */
+    APPENDS_FRESH = 512, /* of a batch to a file that stays */
 };
 
 /* What one process works with. */
@@ -39,7 +40,7 @@ struct bench {
     char (*names)[NAME_SIZE], (*others)[NAME_SIZE]; /* NAMES of each */
     struct stat st;                                 /* of the last stat */
     uint64_t serial;                                /* seed of the bytes written last */
-    unsigned files;                                 /* made so far, where they stay until the end */
+    unsigned files[SIDES];                          /* made so far, where they stay until the end */
 };
 
 struct op {
@@ -52,6 +53,7 @@ struct op {
     void (*run[SIDES])(struct bench *b, unsigned n);
     void (*finish)(struct bench *b, enum side side, unsigned n); /* n as of the run: looks at what it did */
     void (*clean)(struct bench *b, enum side side);
+    bool keeps;   /* memory is not used again: a batch for each round, and no more */
     bool repeats; /* run may follow run: so it is warmed up before it is timed */
 };
 
