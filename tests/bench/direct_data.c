@@ -154,8 +154,12 @@ static void finish_read_large(struct bench *b, enum side side, unsigned n)
 /* Each batch writes other bytes than the one before. */
 static void setup_write(struct bench *b, enum side side)
 {
-    b->serial++;
-    bytes_make(b->buf, LARGE, b->serial * LARGE);
+    bytes_make(b->buf, BLOCK, ++b->serial * LARGE);
+}
+
+static void setup_write_large(struct bench *b, enum side side)
+{
+    bytes_make(b->buf, LARGE, ++b->serial * LARGE);
 }
 
 static inline void write_blocks_tmpfs(struct bench *b, unsigned n, unsigned blocks)
@@ -394,7 +398,7 @@ const struct op ops_data[] = {
       .target = 2.0,
       .count = LARGES,
       .prep = prep_file,
-      .setup = setup_write,
+      .setup = setup_write_large,
       .run = { write_large_tmpfs, write_large_direct },
       .finish = finish_write_large,
       .clean = clean_file,
