@@ -4,7 +4,8 @@
  *
  * One process does both, in many short rounds, each with a batch of the one and a batch of the other
  * in an order that alternates; what counts is the median of the ratios within the rounds, for what
- * disturbs a machine disturbs neighbours in time alike. The process stays on one CPU.
+ * disturbs a machine disturbs neighbours in time alike. The process stays on one CPU; a round in which it was made to share
+ * that CPU is measured again.
  *
  * Everything lies in a directory of its own on /dev/shm: `files`, the tmpfs side, and `region`. The
  * measuring is done by a child, so that whatever becomes of it, its parent removes that directory.
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -85,9 +87,18 @@ void both_sides(struct bench *b, void (*step)(struct bench *b, enum side side))
         step(b, side);
 }
 
+static long preemptions(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
+}
+
 uint64_t batch(const struct op *op, struct bench *b, enum side side, unsigned count, void (*go)(void *),
                void *arg)
 {
+    long before;
     uint64_t t;
 
     if (op->setup)
@@ -96,34 +107,50 @@ uint64_t batch(const struct op *op, struct bench *b, enum side side, unsigned co
         op->run[side](b, count / 8);
     if (go)
         go(arg);
+    before = preemptions();
     t = now();
     op->run[side](b, count);
     t = now() - t;
+    b->disturbed |= preemptions() != before;
     if (op->finish)
         op->finish(b, side, count);
     return t;
 }
 
-static void measure(const struct op *op, struct bench *b, unsigned rounds, struct report *report)
+/* Both sides, this or the other first; times of one operation. */
+static void one_round(const struct op *op, struct bench *b, enum side first, double ret_ns[SIDES])
 {
-    double ns[SIDES][ROUNDS_MAX], ratio[ROUNDS_MAX];
+    for (unsigned k = 0; k < SIDES; k++) {
+        enum side side = (first + k) % SIDES;
+
+        ret_ns[side] = (double)batch(op, b, side, op->count, NULL, NULL) / op->count;
+    }
+}
+
+static void measure(const struct op *op, struct bench *b, struct report *report)
+{
+    double ns[SIDES][ROUNDS_MAX], ratio[ROUNDS_MAX], round[SIDES];
     struct line *line = report_add(report, op, op->name, false);
+    unsigned disturbed = 0;
 
     both_sides(b, op->prep);
-    for (enum side side = 0; side < SIDES; side++)
-        batch(op, b, side, op->count, NULL, NULL); /* warms up */
-    for (unsigned i = 0; i < rounds; i++) {
-        for (unsigned k = 0; k < SIDES; k++) {
-            enum side side = (i + k) % SIDES;
-
-            ns[side][i] = (double)batch(op, b, side, op->count, NULL, NULL) / op->count;
+    one_round(op, b, TMPFS, round); /* warms up */
+    for (unsigned i = 0; i < report->rounds;) {
+        b->disturbed = false;
+        one_round(op, b, (i + disturbed) % SIDES, round);
+        if (b->disturbed && !op->keeps && disturbed < PATIENCE * report->rounds) {
+            disturbed++;
+            continue;
         }
-        ratio[i] = ns[TMPFS][i] / ns[DIRECT][i];
+        ns[TMPFS][i] = round[TMPFS];
+        ns[DIRECT][i] = round[DIRECT];
+        ratio[i++] = round[TMPFS] / round[DIRECT];
     }
     both_sides(b, op->clean);
-    line->ratio[DIRECT] = spread_of(ratio, rounds);
+    report->repeated += disturbed;
+    line->ratio[DIRECT] = spread_of(ratio, report->rounds);
     for (enum side side = 0; side < SIDES; side++)
-        line->ns[side] = spread_of(ns[side], rounds);
+        line->ns[side] = spread_of(ns[side], report->rounds);
 }
 
 /* For perf(1) and the like: one operation of the library, over and over. */
@@ -185,7 +212,7 @@ static void measure_all(const struct settings *set)
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
         for (const struct op *op = tables[t]; op->name; op++) {
             if (wanted(op->name))
-                measure(op, &b, set->rounds, &report);
+                measure(op, &b, &report);
         }
     }
     bench_close(&b);

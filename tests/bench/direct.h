@@ -40,7 +40,8 @@ struct bench {
     char (*names)[NAME_SIZE], (*others)[NAME_SIZE]; /* NAMES of each */
     struct stat st;                                 /* of the last stat */
     uint64_t serial;                                /* seed of the bytes written last */
-    unsigned files[SIDES];                          /* made so far, where they stay until the end */
+    bool disturbed;        /* somebody else was given the CPU within what was timed */
+    unsigned files[SIDES]; /* made so far, where they stay until the end */
 };
 
 struct op {
@@ -110,7 +111,10 @@ void bytes_compare(const unsigned char *got, const unsigned char *wanted, size_t
 
 /* ---- measuring: direct.c ---- */
 
-/* One batch of count operations of one side; its time in ns. go, unless NULL, is called right before it. */
+/*
+ * One batch of count operations of one side; its time in ns. go, unless NULL, is called right before it. Sets
+ * b->disturbed if the process lost its CPU meanwhile.
+ */
 uint64_t batch(const struct op *op, struct bench *b, enum side side, unsigned count, void (*go)(void *),
                void *arg);
 void both_sides(struct bench *b, void (*step)(struct bench *b, enum side side));
@@ -124,7 +128,11 @@ void pairs_measure(const char *region, const char *dir, const int cpus[2], struc
 
 /* ---- figures: direct_report.c ---- */
 
-enum { LINES_MAX = 32, ROUNDS_MAX = 2001 };
+enum {
+    LINES_MAX = 32,
+    ROUNDS_MAX = 2001,
+    PATIENCE = 4, /* so many times as many rounds may be disturbed before they count nevertheless */
+};
 
 struct spread {
     double q1, median, q3;
@@ -143,6 +151,7 @@ struct line {
 struct report {
     struct line lines[LINES_MAX];
     unsigned n, rounds;
+    unsigned repeated; /* rounds that were disturbed, and so measured again */
 };
 
 struct spread spread_of(double *values, unsigned n); /* sorts them */

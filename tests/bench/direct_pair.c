@@ -31,6 +31,8 @@ struct shared {
     pthread_barrier_t barrier;
     atomic_uint arrived;
     uint64_t alone[WORKERS], both[WORKERS];
+    bool disturbed[WORKERS];
+    unsigned repeated;
     double ratio[ROUNDS_MAX];
     struct spread result[LINES_MAX][SIDES];
 };
@@ -89,18 +91,22 @@ static void meet(void *arg)
         ;
 }
 
-static void one_round(struct worker *w, struct bench *b, const struct pair_op *pair, enum side side)
+/* Whether it counts: nobody lost the CPU. */
+static bool one_round(struct worker *w, struct bench *b, const struct pair_op *pair, enum side side)
 {
     struct shared *shared = w->shared;
     unsigned count = pair->op->count * pair->batches;
 
+    b->disturbed = false;
     for (unsigned part = FIRST; part <= SECOND; part++) {
         if (part == BOTH)
             shared->both[w->id] = batch(pair->op, b, side, count, meet, w);
         else if (w->id == (part == FIRST ? 0 : 1))
             shared->alone[w->id] = batch(pair->op, b, side, count, NULL, NULL);
+        shared->disturbed[w->id] = b->disturbed;
         pthread_barrier_wait(&shared->barrier);
     }
+    return !shared->disturbed[0] && !shared->disturbed[1];
 }
 
 static double gain(const struct shared *shared)
@@ -110,6 +116,30 @@ static double gain(const struct shared *shared)
     return (double)(shared->alone[0] + shared->alone[1]) / (double)slower;
 }
 
+/* One side; both processes count alike. */
+static void measure_side(struct worker *w, struct bench *b, const struct pair_op *pair, enum side side,
+                         unsigned rounds)
+{
+    struct shared *shared = w->shared;
+    unsigned disturbed = 0;
+
+    one_round(w, b, pair, side); /* warms up */
+    for (unsigned i = 0; i < rounds;) {
+        bool counts = one_round(w, b, pair, side);
+
+        if (counts || disturbed == PATIENCE * rounds) {
+            if (w->id == 0)
+                shared->ratio[i] = gain(shared);
+            i++;
+        } else {
+            disturbed++;
+        }
+        pthread_barrier_wait(&shared->barrier); /* before the times are written again */
+    }
+    if (w->id == 0)
+        shared->repeated += disturbed;
+}
+
 static void measure_pair(struct worker *w, struct bench *b, const struct pair_op *pair, unsigned rounds,
                          struct spread ret[SIDES])
 {
@@ -117,13 +147,7 @@ static void measure_pair(struct worker *w, struct bench *b, const struct pair_op
     for (enum side side = 0; side < SIDES; side++) {
         if (!pair->op->run[side])
             continue;
-        one_round(w, b, pair, side); /* warms up */
-        for (unsigned i = 0; i < rounds; i++) {
-            one_round(w, b, pair, side);
-            if (w->id == 0)
-                w->shared->ratio[i] = gain(w->shared);
-            pthread_barrier_wait(&w->shared->barrier); /* before the times are written again */
-        }
+        measure_side(w, b, pair, side, rounds);
         if (w->id == 0)
             ret[side] = spread_of(w->shared->ratio, rounds);
     }
@@ -197,6 +221,7 @@ void pairs_measure(const char *region, const char *dir, const int cpus[2], struc
             work(&workers[i], region, dir, cpus[i], report->rounds);
     }
     wait_for(pids);
+    report->repeated += shared->repeated;
     for (const struct pair_op *pair = pair_ops(); pair->name; pair++) {
         struct line *line;
 

@@ -141,6 +141,8 @@ void report_text(const struct report *report)
         if (report->lines[i].pair)
             text_line(&report->lines[i]);
     }
+    if (report->repeated > 0)
+        printf("\n%u rounds were disturbed by others, and repeated\n", report->repeated);
     fflush(stdout);
 }
 
