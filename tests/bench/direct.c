@@ -103,6 +103,7 @@ uint64_t batch(const struct op *op, struct bench *b, enum side side, unsigned co
 
     if (op->setup)
         op->setup(b, side);
+    sched_yield(); /* where others wait for this CPU, let them have it before rather than within */
     if (op->repeats)
         op->run[side](b, count / 8);
     if (go)

@@ -21,7 +21,7 @@
 enum side { TMPFS, DIRECT, SIDES };
 
 enum {
-    NAMES = 4096,
+    NAMES = 2048,
     NAME_SIZE = 64,
     FEW = 64, /* files that are used in turn where nothing is made or removed */
     BLOCK = 4096,
