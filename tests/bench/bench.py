@@ -12,6 +12,8 @@ for each call, with both FUSE filesystems (bindfs does not hand O_DIRECT on to t
 is POSIX_FADV_DONTNEED, then reading with the kernel's readahead. "Cold" names are forgotten by
 the kernel through a remount, which touches this mount only (and, on tmpfs, nothing), so that each
 use is a LOOKUP; that needs root. bindfs runs with Debian's defaults, which is one thread.
+
+At the end the program `direct` compares the library's calls with system calls on a tmpfs.
 """
 import argparse
 import fnmatch
@@ -308,6 +310,15 @@ def print_lines(lines, names):
     table(rows)
 
 
+def print_markdown(lines, name):
+    """The table of docs/FIGURES.md."""
+    print('| operation | threads | ×tmpfs | vs bindfs |\n| --- | --- | --- | --- |')
+    for line in lines:
+        ratios = [line.get(kind, {}).get(name) for kind in ('x_tmpfs', 'vs_bindfs')]
+        cells = [line['operation'], str(line['threads'])] + [times(ratio) if ratio else '-' for ratio in ratios]
+        print(f'| {" | ".join(cells)} |')
+
+
 def print_verdict(lines, name):
     """Ahead or behind only where three quarters of the rounds say so."""
     ahead, level, behind = [], [], []
@@ -355,6 +366,7 @@ def parse_arguments():
     parser.add_argument('--scale', action='store_true', help='also a directory of 1,000,000 entries against 1,000')
     parser.add_argument('--scale-only', action='store_true', help='nothing else')
     parser.add_argument('--json', metavar='FILE', help='write all figures there')
+    parser.add_argument('--markdown', action='store_true', help='print tables as docs/FIGURES.md has them')
     args = parser.parse_args()
     args.scale = args.scale or args.scale_only
     args.rounds = args.rounds or (5 if args.quick else 11)
@@ -404,13 +416,24 @@ def show(args, report, names):
     if host['load'] > host['cpus'] / 4:
         print(f'NOTE: the machine was busy (load {host["load"]:.1f}) when this began: rough figures')
     print('×tmpfs: times as long as tmpfs. vs bindfs: above 1, shmfs is faster. (quartiles)\n')
-    if report['lines']:
+    if report['lines'] and args.markdown:
+        print_markdown(report['lines'], 'shmfs')
+    elif report['lines']:
         print_lines(report['lines'], names)
         for name in names:
             if name.startswith('shmfs'):
                 print_verdict(report['lines'], name)
     if report['scale']:
         print_scale(report['scale'])
+
+
+def direct(args, runner):
+    """The library without a mount: a program of its own, see tests/bench/direct.c."""
+    command = [os.path.join(args.build, 'tests/bench/direct'), '--build', args.build]
+    command += [option for option in ('--quick', '--markdown') if vars(args)[option[2:]]]
+    print('\nDirect access: calls of libshmfs against system calls on tmpfs', flush=True)
+    if subprocess.call(command) != 0:
+        runner.failures.append('direct')
 
 
 def main():
@@ -442,6 +465,8 @@ def main():
     report['seconds'] = time.monotonic() - began
     show(args, report, names)
     print(f'\n{report["seconds"]:.0f} s')
+    if not args.only and not args.scale_only:
+        direct(args, runner)
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as file:
             json.dump(report, file, indent=1)
