@@ -6,7 +6,6 @@
 #include <xxhash.h>
 
 #define TIES (UINT64_C(1) << KEY_TIE_BITS)
-#define KEYS (UINT64_C(1) << (KEY_HASH_BITS + KEY_TIE_BITS))
 #define DNAME_HEAD ((uint32_t)sizeof(struct dname))
 
 enum { BUCKET_SLOTS_MAX = (BLOCK_SIZE - BUCKET_HEAD) / (int)sizeof(struct dslot) };
@@ -413,11 +412,8 @@ int dir_remove(struct txn *t, uint32_t dino, struct inode *in, const struct dir_
 
 /* ---- listing ----------------------------------------------------------------------------------- */
 
-enum { COOKIE_DOTDOT = 1, COOKIE_FIRST = 2 }; /* cookies of entries are key + COOKIE_FIRST */
-
-/* One bucket, copied whole. -ENOENT: no bucket at or behind `key`. */
-static int bucket_copy(struct shmfs *fs, uint32_t dino, uint64_t key, struct bucket *ret, uint64_t *ret_next,
-                       uint32_t *ret_parent)
+int dir_bucket(struct shmfs *fs, uint32_t dino, uint64_t key, struct bucket *ret, uint64_t *ret_next,
+               uint32_t *ret_parent)
 {
     struct reading rd;
     struct place p;
@@ -439,6 +435,21 @@ static int bucket_copy(struct shmfs *fs, uint32_t dino, uint64_t key, struct buc
         }
     } while (reading_again(&rd));
     return r == 0 && ret->count > BUCKET_SLOTS_MAX ? -EUCLEAN : r;
+}
+
+uint32_t dir_bucket_from(const struct bucket *copy, uint64_t key)
+{
+    const struct place p = { .b = (struct bucket *)copy, .count = copy->count };
+
+    return slot_from(&p, key);
+}
+
+int dir_bucket_name(const struct bucket *copy, const struct dslot *s, const char **ret_name)
+{
+    if (!slot_name_ok(s))
+        return -EUCLEAN;
+    *ret_name = slot_name(copy, s)->name;
+    return 0;
 }
 
 static void dot_fill(struct shmfs_dirent *e, const char *name, uint32_t ino, uint64_t next)
@@ -471,7 +482,7 @@ int dir_list(struct shmfs *fs, uint32_t dino, uint64_t cookie, struct shmfs_dire
     while (filled < n) {
         struct place p = { .b = &copy };
         uint32_t parent = ROOT_INO;
-        int r = bucket_copy(fs, dino, key, &copy, &p.next, &parent);
+        int r = dir_bucket(fs, dino, key, &copy, &p.next, &parent);
 
         if (r < 0 && r != -ENOENT)
             return r;

@@ -47,6 +47,20 @@ int dir_replace(struct txn *t, uint32_t dino, struct inode *in, const struct dir
 /* Frees a bucket that becomes empty (I9: last in its transaction). */
 int dir_remove(struct txn *t, uint32_t dino, struct inode *in, const struct dir_entry *entry);
 
+/* Cookies of readdir: behind "." and "..", and those of entries, which are their key + COOKIE_FIRST + 1. */
+enum { COOKIE_DOTDOT = 1, COOKIE_FIRST = 2 };
+#define KEYS (UINT64_C(1) << (KEY_HASH_BITS + KEY_TIE_BITS))
+
+/*
+ * Listing by buckets: copies the one of `key` whole. *ret_next is the lowest key of the next one; KEYS or more:
+ * there is none. -ENOENT: the directory is empty; *ret_parent is set then too.
+ */
+int dir_bucket(struct shmfs *fs, uint32_t dino, uint64_t key, struct bucket *ret, uint64_t *ret_next,
+               uint32_t *ret_parent);
+/* In a copy: the first slot whose key is not below `key`; and the name of a slot. -EUCLEAN. */
+uint32_t dir_bucket_from(const struct bucket *copy, uint64_t key);
+int dir_bucket_name(const struct bucket *copy, const struct dslot *slot, const char **ret_name);
+
 /* As shmfs_node_readdir(). */
 int dir_list(struct shmfs *fs, uint32_t dino, uint64_t cookie, struct shmfs_dirent *ret, int n);
 
