@@ -437,7 +437,7 @@ static inline void assert_ends_well(struct child *child)
     int status = reap(child);
 
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        fail_msg("the child ended with status %#x", (unsigned)status);
+        broken_at("the child ended with a status", status, __FILE__, __LINE__);
 }
 
 static inline void die_quietly(int fd, void *arg)

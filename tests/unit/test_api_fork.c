@@ -208,6 +208,48 @@ static void test_api_fork_goes_on_for_generations(void **state)
     let_go();
 }
 
+static void use_a_little(void)
+{
+    struct stat st;
+
+    CHECK_EQ(shmfs_stat(fs, "/f", &st), 0);
+    CHECK_EQ(shmfs_pwrite(inherited, "w", 1, 0), 1);
+    CHECK_EQ(inherited_map[0], 'w');
+}
+
+/* The region file cannot be opened any more by who it is now: it has what it has. */
+static void fork_as_nobody(void)
+{
+    become(NOBODY, NOBODY, 0);
+    in_child(use_a_little);
+    use_a_little();
+}
+
+static void test_api_fork_after_giving_up_rights(void **state)
+{
+    if (geteuid() != 0)
+        skip();
+    open_and_map("f");
+    in_child(fork_as_nobody);
+    let_go();
+}
+
+static void fork_in_an_empty_root(void)
+{
+    MUST(chroot("/proc/self/fdinfo"));
+    in_child(use_a_little);
+}
+
+/* Nor is there need for /proc, or for any path at all. */
+static void test_api_fork_where_there_are_no_paths(void **state)
+{
+    if (geteuid() != 0)
+        skip();
+    open_and_map("f");
+    in_child(fork_in_an_empty_root);
+    let_go();
+}
+
 /* While other threads are at work, a fork takes none of their locks with it. */
 static _Atomic bool enough;
 
@@ -395,6 +437,47 @@ static void test_api_threads_share_handles(void **state)
     close_file(common);
 }
 
+enum { CROWD = 400 };
+
+static pthread_barrier_t crowd;
+
+/* All are there at once. Who gets no slot is told so, and nothing has happened. */
+static void *change_among_many(void *arg)
+{
+    struct stat st;
+    char name[16];
+
+    away = true;
+    snprintf(name, sizeof(name), "n%d", (int)(intptr_t)arg);
+    int r = shmfs_mkdir(fs, name, 0755);
+    CHECK(r == 0 || r == -EUSERS);
+    CHECK_EQ(shmfs_stat(fs, name, &st), r == 0 ? 0 : -ENOENT);
+    pthread_barrier_wait(&crowd);
+    if (r == 0)
+        CHECK_EQ(shmfs_rmdir(fs, name), 0);
+    return (void *)(intptr_t)r;
+}
+
+/* There are fewer slots (256) than threads here. */
+static void test_api_threads_without_a_slot_are_told(void **state)
+{
+    static pthread_t threads[CROWD];
+    int told = 0;
+
+    assert_int_equal(pthread_barrier_init(&crowd, NULL, CROWD), 0);
+    for (intptr_t i = 0; i < CROWD; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, change_among_many, (void *)i), 0);
+    for (int i = 0; i < CROWD; i++) {
+        void *r;
+        assert_int_equal(pthread_join(threads[i], &r), 0);
+        told += r != NULL;
+    }
+    print_message("             %d of %d got no slot\n", told, CROWD);
+    pthread_barrier_destroy(&crowd);
+    assert_int_equal(stat_of("/").st_nlink, 2);
+    put_text("after", "works");
+}
+
 static void *one_change(void *arg)
 {
     away = true;
@@ -534,11 +617,14 @@ int main(void)
         api_unit(test_api_fork_child_outlives_its_parent),
         api_unit(test_api_fork_child_inherits_no_locks),
         api_unit(test_api_fork_goes_on_for_generations),
+        api_unit(test_api_fork_after_giving_up_rights),
+        api_unit(test_api_fork_where_there_are_no_paths),
         api_unit(test_api_fork_among_threads_at_work),
         api_unit(test_api_clone_child_gets_ebadf),
         api_unit(test_api_clone_child_may_attach_for_itself),
         api_unit(test_api_exec_ends_the_attach),
         api_unit(test_api_threads_share_handles),
+        api_unit(test_api_threads_without_a_slot_are_told),
         api_unit(test_api_threads_that_end_leave_nothing_taken),
         api_unit(test_api_threads_cancelled_when_asked),
         api_unit(test_api_threads_cancelled_anywhere),
