@@ -108,18 +108,18 @@ static void test_api_fork_child_that_is_killed_harms_no_parent(void **state)
     assert_space(&before);
 }
 
-/* A child outlives its parent: its mapping and its open file are its own (A12). */
+/* A child outlives its parent: its mapping of one file and its handle of another are its own (A12). */
 static void survive(int fd, void *arg)
 {
     pass(fd);
     await(fd);
     CHECK(all_are(inherited_map, 'p', 4 * PAGE));
     memset(inherited_map, 'c', 4 * PAGE);
-    assert_bytes(inherited, 'c', 4 * PAGE, 0);
+    assert_bytes(inherited, 'o', 4 * PAGE, 0);
     pass(fd);
     await(fd);
+    CHECK(all_are(inherited_map, 'c', 4 * PAGE));
     CHECK_EQ(shmfs_unmap(fs, inherited_map, 4 * PAGE), 0);
-    assert_bytes(inherited, 'c', 4 * PAGE, 0);
     close_file(inherited);
     api_detach();
     pass(fd);
@@ -128,8 +128,12 @@ static void survive(int fd, void *arg)
 /* Hands its own end of the way to its child over, so that the test goes on talking to that one. */
 static void be_parent_and_die(int fd, void *arg)
 {
-    open_and_map("f");
-    CHECK_EQ(shmfs_unlink(fs, "f"), 0);
+    open_and_map("mapped");
+    close_file(inherited);
+    put_bytes("open", 'o', 4 * PAGE);
+    inherited = open_file("open", O_RDWR);
+    CHECK_EQ(shmfs_unlink(fs, "mapped"), 0);
+    CHECK_EQ(shmfs_unlink(fs, "open"), 0);
     pid_t pid = (pid_t)MUST(fork());
     if (pid == 0) {
         survive(fd, NULL);
@@ -215,6 +219,45 @@ static void use_a_little(void)
     CHECK_EQ(shmfs_stat(fs, "/f", &st), 0);
     CHECK_EQ(shmfs_pwrite(inherited, "w", 1, 0), 1);
     CHECK_EQ(inherited_map[0], 'w');
+}
+
+static void *make_and_remove(void *arg)
+{
+    char name[16];
+
+    away = true;
+    snprintf(name, sizeof(name), "w%d", (int)(intptr_t)arg);
+    for (int i = 0; i < 300; i++) {
+        put_bytes(name, 'x', 2 * PAGE);
+        CHECK_EQ(shmfs_unlink(fs, name), 0);
+    }
+    return NULL;
+}
+
+static void work_in_threads(int first)
+{
+    pthread_t threads[4];
+
+    for (intptr_t i = 0; i < 4; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, make_and_remove, (void *)(first + i)), 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+}
+
+static void work_in_other_threads(int fd, void *arg)
+{
+    pass(fd);
+    work_in_threads(10);
+}
+
+/* What the parent's ended threads left ready for its next ones is not the child's. */
+static void test_api_fork_child_works_with_slots_of_its_own(void **state)
+{
+    work_in_threads(0);
+    struct child child = spawn(work_in_other_threads, NULL);
+    await(child.fd);
+    work_in_threads(0);
+    assert_ends_well(&child);
 }
 
 /* The region file cannot be opened any more by who it is now: it has what it has. */
@@ -496,6 +539,51 @@ static void test_api_threads_that_end_leave_nothing_taken(void **state)
     assert_text("t", "text");
 }
 
+/* A cancellation is pending all the while; it waits until it is asked for. */
+static void *call_everything(void *arg)
+{
+    struct shmfs_dir *dir;
+    const struct dirent *entry;
+    uint64_t version = 0;
+    void *addr;
+
+    away = true;
+    CHECK_EQ(pthread_cancel(pthread_self()), 0);
+    struct shmfs *second = api_attach(0);
+    put_bytes("big", 'b', 5 << 20);
+    struct shmfs_file *file = open_file("big", O_RDWR), *other = open_in(second, "big", O_RDWR);
+    CHECK_EQ(shmfs_wait(file, &version, 0), 0);
+    CHECK_EQ(shmfs_wait(file, &version, 1), -ETIMEDOUT);
+    CHECK_EQ(shmfs_map(file, 0, PAGE, PROT_READ, &addr), 0);
+    CHECK_EQ(shmfs_unmap(fs, addr, PAGE), 0);
+    CHECK_EQ(shmfs_flock(file, LOCK_EX), 0);
+    CHECK_EQ(shmfs_flock(other, LOCK_EX | LOCK_NB), -EWOULDBLOCK);
+    CHECK_EQ(shmfs_fallocate(file, 0, 0, 8 << 20), 0);
+    CHECK_EQ(shmfs_fsync(file), 0);
+    close_file(file);
+    CHECK_EQ(shmfs_opendir(fs, "/", &dir), 0);
+    while (MUST(shmfs_readdir(dir, &entry)) == 1)
+        continue;
+    CHECK_EQ(shmfs_closedir(dir), 0);
+    shmfs_detach(second);
+    CHECK_EQ(shmfs_unlink(fs, "big"), 0);
+    enough = true;
+    pthread_testcancel();
+    return NULL;
+}
+
+static void test_api_calls_are_no_cancellation_points(void **state)
+{
+    pthread_t thread;
+    void *result;
+
+    enough = false;
+    assert_int_equal(pthread_create(&thread, NULL, call_everything, NULL), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, PTHREAD_CANCELED);
+    assert_true(enough);
+}
+
 /* Its own calls; none of them asks the C library for memory, which could not be cancelled anywhere. */
 static void work_once(const char *name, const char *moved)
 {
@@ -617,6 +705,7 @@ int main(void)
         api_unit(test_api_fork_child_outlives_its_parent),
         api_unit(test_api_fork_child_inherits_no_locks),
         api_unit(test_api_fork_goes_on_for_generations),
+        api_unit(test_api_fork_child_works_with_slots_of_its_own),
         api_unit(test_api_fork_after_giving_up_rights),
         api_unit(test_api_fork_where_there_are_no_paths),
         api_unit(test_api_fork_among_threads_at_work),
@@ -626,6 +715,7 @@ int main(void)
         api_unit(test_api_threads_share_handles),
         api_unit(test_api_threads_without_a_slot_are_told),
         api_unit(test_api_threads_that_end_leave_nothing_taken),
+        api_unit(test_api_calls_are_no_cancellation_points),
         api_unit(test_api_threads_cancelled_when_asked),
         api_unit(test_api_threads_cancelled_anywhere),
         api_unit(test_api_threads_that_jump_out_of_a_call_and_end),

@@ -144,6 +144,8 @@ static void test_api_rdonly_file_that_is_removed_is_estale(void **state)
     assert_int_equal(shmfs_wait(file, &version, 1000), -ESTALE);
     put_text("another", "in its place"); /* may have got its number */
     assert_int_equal(shmfs_pread(file, buf, sizeof(buf), 0), -ESTALE);
+    assert_int_equal(shmfs_fstat(file, &st), -ESTALE);
+    assert_int_equal(shmfs_wait(file, &version, 1000), -ESTALE);
     assert_int_equal(shmfs_unlink(fs, "d/in"), 0);
     assert_int_equal(shmfs_rmdir(fs, "d"), 0);
     assert_int_equal(shmfs_fstat(d, &st), -ESTALE);
