@@ -539,16 +539,13 @@ static void test_api_threads_that_end_leave_nothing_taken(void **state)
     assert_text("t", "text");
 }
 
-/* A cancellation is pending all the while; it waits until it is asked for. */
-static void *call_everything(void *arg)
+static void call_everything(void)
 {
     struct shmfs_dir *dir;
     const struct dirent *entry;
     uint64_t version = 0;
     void *addr;
 
-    away = true;
-    CHECK_EQ(pthread_cancel(pthread_self()), 0);
     struct shmfs *second = api_attach(0);
     put_bytes("big", 'b', 5 << 20);
     struct shmfs_file *file = open_file("big", O_RDWR), *other = open_in(second, "big", O_RDWR);
@@ -567,6 +564,14 @@ static void *call_everything(void *arg)
     CHECK_EQ(shmfs_closedir(dir), 0);
     shmfs_detach(second);
     CHECK_EQ(shmfs_unlink(fs, "big"), 0);
+}
+
+/* A cancellation is pending all the while; it waits until it is asked for. */
+static void *call_everything_first(void *arg)
+{
+    away = true;
+    CHECK_EQ(pthread_cancel(pthread_self()), 0);
+    call_everything();
     enough = true;
     pthread_testcancel();
     return NULL;
@@ -578,7 +583,7 @@ static void test_api_calls_are_no_cancellation_points(void **state)
     void *result;
 
     enough = false;
-    assert_int_equal(pthread_create(&thread, NULL, call_everything, NULL), 0);
+    assert_int_equal(pthread_create(&thread, NULL, call_everything_first, NULL), 0);
     assert_int_equal(pthread_join(thread, &result), 0);
     assert_ptr_equal(result, PTHREAD_CANCELED);
     assert_true(enough);
@@ -596,10 +601,8 @@ static void work_once(const char *name, const char *moved)
 
 static void *work_until_cancelled(void *arg)
 {
-    int old;
-
     away = true;
-    CHECK_EQ(pthread_setcanceltype(*(int *)arg, &old), 0);
+    CHECK_EQ(pthread_setcanceltype(*(int *)arg, NULL), 0);
     for (;;) {
         work_once("one", "two");
         enough = true;
@@ -651,6 +654,9 @@ static void test_api_threads_cancelled_when_asked(void **state)
 
 static void test_api_threads_cancelled_anywhere(void **state)
 {
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* it takes what such a thread leaves on its stack for damage */
+#endif
     random_start(4);
     cancel_again_and_again(PTHREAD_CANCEL_ASYNCHRONOUS, 200);
 }
