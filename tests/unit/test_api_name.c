@@ -255,6 +255,24 @@ static void test_api_path_follows_40_links_and_no_more(void **state)
     assert_int_equal(lstat_result("l0"), 0);
 }
 
+/* Each path is short enough; only what a link stands for and what comes after it would be too long as one. */
+static void test_api_path_is_measured_before_links_are_followed(void **state)
+{
+    char target[3001], path[3001];
+
+    assert_int_equal(shmfs_mkdir(fs, "d", 0755), 0);
+    put_text("d/f", "text");
+    for (size_t i = 0; i < 2998; i += 2)
+        memcpy(target + i, "./", 2);
+    memcpy(target + 2998, "d", 2);
+    assert_int_equal(shmfs_symlink(fs, target, "l"), 0);
+    memcpy(path, "l/", 2);
+    for (size_t i = 2; i < 2998; i += 2)
+        memcpy(path + i, "./", 2);
+    memcpy(path + 2998, "f", 2);
+    assert_text(path, "text");
+}
+
 static void test_api_readlink_gives_at_most_n_bytes_and_no_nul(void **state)
 {
     char buf[8] = "#######", target[4096];
@@ -394,6 +412,7 @@ int main(void)
         api_unit(test_api_path_of_4096_bytes_is_too_long),
         api_unit(test_api_name_of_256_bytes_is_too_long),
         api_unit(test_api_path_follows_40_links_and_no_more),
+        api_unit(test_api_path_is_measured_before_links_are_followed),
         api_unit(test_api_readlink_gives_at_most_n_bytes_and_no_nul),
         api_unit(test_api_inode_numbers_tell_files_apart),
         api_unit(test_api_umask_masks_and_is_told),
