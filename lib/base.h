@@ -4,12 +4,14 @@
 
 /* Small things that every floor needs: arithmetic, atomics on shared words, cleanup attributes. */
 #include <assert.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
@@ -58,6 +60,28 @@ static inline void cpu_pause(void)
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+}
+
+/* Within it a thread is not cancelled: no function of the library is a cancellation point. */
+static inline int uncancelled_begin(void)
+{
+    int old;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+    return old;
+}
+static inline void uncancelled_end(const int *old)
+{
+    pthread_setcancelstate(*old, NULL);
+}
+#define UNCANCELLED __attribute__((cleanup(uncancelled_end), unused)) const int uncancelled_ = uncancelled_begin()
+
+static inline void nap_us(long us)
+{
+    UNCANCELLED;
+    struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
+
+    nanosleep(&ts, NULL);
 }
 
 /* Process-local things only: what lies in the region ends by commit or abort (STYLE). */

@@ -111,6 +111,7 @@ int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret)
     struct shmfs_diag diag = { 0 };
     struct shmfs *fs;
     int r;
+    UNCANCELLED;
 
     attach_text[0] = 0;
     r = (flags & ~(unsigned)(SHMFS_RDONLY | SHMFS_NOATIME)) != 0 ? -EINVAL : region_of(where, path, sizeof(path));
@@ -127,6 +128,8 @@ int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret)
             shmfs_region_detach(fs);
     }
     if (r < 0) {
+        if (diag.reason == SHMFS_REASON_NOT_REGION || diag.reason == SHMFS_REASON_NOT_FILE)
+            r = -EINVAL;
         shmfs_diag_text(&diag, r, where, attach_text, sizeof(attach_text));
         return r;
     }
@@ -137,6 +140,7 @@ int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret)
 void shmfs_detach(struct shmfs *fs)
 {
     struct client *c;
+    UNCANCELLED;
 
     if (fs == NULL)
         return;
@@ -171,6 +175,7 @@ int shmfs_setcreds(struct shmfs *fs)
     struct client *c = client_of(fs);
     struct cred cred;
     int r = client_enter(fs);
+    UNCANCELLED;
 
     if (r == 0)
         r = cred_load(&cred);
@@ -178,7 +183,6 @@ int shmfs_setcreds(struct shmfs *fs)
         return r;
     spin_lock(&c->busy);
     struct cred old = c->cred;
-    cred.umask = old.umask;
     cred.serial = old.serial + 1;
     c->cred = cred;
     spin_unlock(&c->busy);

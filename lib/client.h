@@ -84,6 +84,8 @@ static inline int client_enter(const struct shmfs *fs)
 {
     if (unlikely(*client_of(fs)->alive != fs->id))
         return -EBADF; /* a child that has no place in the region */
+    if (unlikely(txn_left_open))
+        txn_leave_behind(); /* a signal handler jumped out of the last call */
     return unlikely(LOAD_RELAXED(&fs->broken)) ? -EIO : 0;
 }
 static inline ssize_t client_leave(const struct shmfs *fs, ssize_t r)
@@ -95,6 +97,11 @@ struct shmfs_file *client_file_new(struct shmfs *fs); /* NULL: no memory */
 void client_file_free(struct shmfs_file *file);
 
 void client_stat(struct shmfs *fs, uint32_t ino, const struct inode *head, struct stat *ret);
+/*
+ * A file made with the set-group-ID bit in a directory that has it gets the directory's group, and the bit only if
+ * the caller is of that group.
+ */
+int client_strip_sgid(struct shmfs *fs, const struct path_at *at, mode_t *mode);
 /* The scalar fields of an open file; -ESTALE (read-only attaches). */
 int client_head(struct shmfs_file *file, struct inode *ret);
 

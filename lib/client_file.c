@@ -2,8 +2,6 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/falloc.h>
-#include <sys/syscall.h>
-#include <time.h>
 
 #include "attr.h"
 #include "client.h"
@@ -167,7 +165,7 @@ static int open_permitted(struct shmfs *fs, uint32_t ino, const struct inode *he
     int r;
 
     if ((oflags & O_PATH) != 0)
-        return 0;
+        return (oflags & O_DIRECTORY) != 0 && !S_ISDIR(head->mode) ? -ENOTDIR : 0;
     switch (head->mode & S_IFMT) {
     case S_IFLNK:
         return -ELOOP;
@@ -239,6 +237,8 @@ static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
     if (at->slash)
         return -EISDIR;
     r = path_dir_writable(f->fs, client_cred(f->fs), at, &head);
+    if (r == 0)
+        r = client_strip_sgid(f->fs, at, &new.mode);
     if (r == 0)
         r = namei_make(f->fs, at->dir, &at->name, &at->e, &new, NULL);
     if (r < 0)
@@ -411,9 +411,20 @@ ssize_t shmfs_append(struct shmfs_file *f, const void *buf, size_t n, off_t *ret
 
 int shmfs_fallocate(struct shmfs_file *f, int mode, off_t off, off_t len)
 {
+    const struct cred *cred = client_cred(f->fs);
+    struct shmfs_attr attr = { 0 }, after;
     int r = enter_file(f, WANT_WRITE);
 
-    return r < 0 ? r : shmfs_node_fallocate(f->fs, f->ino, mode, off, len);
+    if (r < 0)
+        return r;
+    if ((mode & FALLOC_FL_KEEP_SIZE) == 0 && off >= 0 && len > 0 && off <= INT64_MAX - len &&
+        (uint64_t)(off + len) > cred->fsize_limit)
+        return -EFBIG;
+    r = shmfs_node_fallocate(f->fs, f->ino, mode, off, len);
+    if (r == 0 && (LOAD_RELAXED(&inode_at(f->fs, f->ino)->mode) & (S_ISUID | S_ISGID)) != 0 &&
+        !cred_capable(cred, CAP_FSETID))
+        r = shmfs_node_setattr(f->fs, f->ino, &attr, SHMFS_SET_KILL_PRIV, &after);
+    return r;
 }
 
 off_t shmfs_lseek_data(struct shmfs_file *f, off_t off)
@@ -444,12 +455,10 @@ enum { WAIT_NAP_US = 50000, POLL_FIRST_US = 1000, POLL_LONGEST_US = 20000 };
 /* Naps until the inode's sequence moves from what it was when its version was read. */
 static void wait_nap(struct shmfs *fs, uint32_t ino, uint64_t seq, long us)
 {
-    if (fs->readonly) {
-        struct timespec ts = { .tv_nsec = us * 1000 };
-        syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, NULL);
-    } else {
+    if (fs->readonly)
+        nap_us(us);
+    else
         lock_futex_wait(&fs->inode_rts[ino].seq, (uint32_t)seq, us);
-    }
 }
 
 static int version_now(struct shmfs_file *f, uint64_t *ret_version, uint64_t *ret_seq)

@@ -141,6 +141,21 @@ static int removable(struct shmfs *fs, const struct path_at *at, const struct in
     return r < 0 ? r : cred_owns(cred, &head);
 }
 
+int client_strip_sgid(struct shmfs *fs, const struct path_at *at, mode_t *mode)
+{
+    const struct cred *cred = client_cred(fs);
+    struct inode dir;
+    int r;
+
+    if (likely((*mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP)) || S_ISDIR(*mode) ||
+        cred_capable(cred, CAP_FSETID))
+        return 0;
+    r = path_head(fs, at->dir.ino, (uint32_t)at->dir.generation, &dir);
+    if (r == 0 && (dir.mode & S_ISGID) != 0 && !cred_in_group(cred, dir.gid))
+        *mode &= ~(mode_t)S_ISGID;
+    return r;
+}
+
 static int make(struct shmfs *fs, const char *path, struct namei_new *new)
 {
     struct shmfs_maker maker = maker_of(fs);
@@ -149,7 +164,7 @@ static int make(struct shmfs *fs, const char *path, struct namei_new *new)
     int r = client_enter(fs);
 
     if (r == 0)
-        r = path_walk(fs, client_cred(fs), path, PATH_PARENT, &at);
+        r = path_walk(fs, client_cred(fs), path, PATH_PARENT | PATH_ENTRY, &at);
     if (r < 0)
         return r;
     new->maker = &maker;
@@ -161,6 +176,8 @@ static int make(struct shmfs *fs, const char *path, struct namei_new *new)
         r = -EROFS;
     else
         r = dir_writable(fs, &at, &head);
+    if (r == 0)
+        r = client_strip_sgid(fs, &at, &new->mode);
     if (r == 0)
         r = namei_make(fs, at.dir, &at.name, &at.e, new, NULL);
     path_end(&at);
@@ -212,7 +229,7 @@ static int remove_path(struct shmfs *fs, const char *path, bool dir)
         struct path_at at;
         struct inode head;
 
-        r = path_walk(fs, client_cred(fs), path, 0, &at);
+        r = path_walk(fs, client_cred(fs), path, PATH_ENTRY, &at);
         if (r < 0)
             break;
         if (at.nameless)
@@ -250,7 +267,7 @@ static int link_to(struct shmfs *fs, uint32_t ino, const char *to)
     struct shmfs_attr attr;
     struct path_at at;
     struct inode head;
-    int r = path_walk(fs, client_cred(fs), to, PATH_PARENT, &at);
+    int r = path_walk(fs, client_cred(fs), to, PATH_PARENT | PATH_ENTRY, &at);
 
     if (r < 0)
         return r;
@@ -341,12 +358,16 @@ static int rename_once(struct shmfs *fs, const struct path_at *from, const struc
         return -EBUSY;
     if ((flags & RENAME_NOREPLACE) != 0 && to->found)
         return -EEXIST;
-    if (to->slash && !isdir && (!to->found || (flags & RENAME_EXCHANGE) == 0))
+    if (!isdir && (from->slash || (to->slash && (flags & RENAME_EXCHANGE) == 0)))
+        return -ENOTDIR;
+    if ((flags & RENAME_EXCHANGE) != 0 && to->found && to->slash && to->e.type != DT_DIR)
         return -ENOTDIR;
     if ((flags & RENAME_WHITEOUT) != 0 && !cred_capable(client_cred(fs), CAP_MKNOD))
         return -EPERM;
     if (fs->readonly)
         return -EROFS;
+    if (to->found && to->e.ino == from->e.ino && to->e.generation == from->e.generation)
+        return 0; /* two names of one file, or one: nothing to do, and so nothing to permit */
     r = rename_permitted(fs, from, to, flags);
     if (r < 0)
         return r;
@@ -358,13 +379,17 @@ int shmfs_rename(struct shmfs *fs, const char *from, const char *to, unsigned fl
 {
     int r = client_enter(fs);
 
+    if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0 ||
+        ((flags & RENAME_EXCHANGE) != 0 && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) != 0))
+        return -EINVAL;
+
     for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
         struct path_at a, b;
 
-        r = path_walk(fs, client_cred(fs), from, 0, &a);
+        r = path_walk(fs, client_cred(fs), from, PATH_ENTRY, &a);
         if (r < 0)
             break;
-        r = path_walk(fs, client_cred(fs), to, PATH_PARENT, &b);
+        r = path_walk(fs, client_cred(fs), to, PATH_PARENT | PATH_ENTRY, &b);
         if (r == 0) {
             r = rename_once(fs, &a, &b, flags);
             path_end(&b);

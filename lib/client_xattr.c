@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <linux/capability.h>
+#include <sys/xattr.h>
 
 #include "client.h"
 
@@ -35,11 +36,21 @@ static bool begins(const char *s, const char *with)
     return strncmp(s, with, strlen(with)) == 0;
 }
 
+/* What is wrong with a name whatever it is asked of. */
+static int name_check(const char *name)
+{
+    size_t n = strnlen(name, NAME_MAX_BYTES + 1);
+
+    return n == 0 || n > NAME_MAX_BYTES ? -ERANGE : 0;
+}
+
 /* May this caller read (WANT_READ) or change (WANT_WRITE) an attribute of that name? */
 static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, const char *name, uint32_t want)
 {
     const struct cred *cred = client_cred(fs);
 
+    if (xattr_name_check(name) == -EOPNOTSUPP)
+        return -EOPNOTSUPP;
     if (begins(name, "trusted."))
         return cred_capable(cred, CAP_SYS_ADMIN) ? 0 : want == WANT_WRITE ? -EPERM : -ENODATA;
     if (begins(name, "system."))
@@ -64,8 +75,14 @@ static int change(struct shmfs *fs, const char *path, bool follow, const char *n
 {
     uint32_t ino, use;
     struct inode head;
-    int r = look(fs, path, follow, &ino, &use, &head);
+    int r;
 
+    if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0)
+        return -EINVAL;
+    r = name_check(name);
+    if (r < 0)
+        return r;
+    r = look(fs, path, follow, &ino, &use, &head);
     if (r < 0)
         return r;
     r = fs->readonly ? -EROFS : permitted(fs, ino, &head, name, WANT_WRITE);
@@ -85,8 +102,10 @@ static ssize_t get(struct shmfs *fs, const char *path, bool follow, const char *
 {
     uint32_t ino, use;
     struct inode head;
-    ssize_t r = look(fs, path, follow, &ino, &use, &head);
+    ssize_t r = name_check(name);
 
+    if (r == 0)
+        r = look(fs, path, follow, &ino, &use, &head);
     if (r < 0)
         return r;
     r = permitted(fs, ino, &head, name, WANT_READ);

@@ -74,7 +74,7 @@ static uint32_t slot_from(const struct place *p, uint64_t key)
     while (n > 1) { /* without a branch on what was found: hashes cannot be predicted */
         uint32_t half = n / 2;
 
-        base += LOAD_RELAXED(&base[half - 1].key) < key ? half : 0;
+        base += half & -(uint32_t)(LOAD_RELAXED(&base[half - 1].key) < key);
         n -= half;
     }
     return (uint32_t)(base - p->b->slots) + (LOAD_RELAXED(&base->key) < key);

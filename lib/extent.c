@@ -19,19 +19,17 @@ struct path {
 /* How many entries have a pos not above the key. */
 static uint32_t entries_upto(const struct extent *e, uint32_t n, uint64_t key)
 {
-    uint32_t lo = 0;
+    const struct extent *base = e;
 
-    if (n > 0 && e[n - 1].pos <= key) /* appending is the common case */
+    if (n == 0 || LOAD_RELAXED(&e[n - 1].pos) <= key) /* appending is the common case */
         return n;
-    while (n > lo) {
-        uint32_t mid = lo + (n - lo) / 2;
+    while (n > 1) { /* without a branch: hashes cannot be predicted */
+        uint32_t half = n / 2;
 
-        if (e[mid].pos <= key)
-            lo = mid + 1;
-        else
-            n = mid;
+        base += half & -(uint32_t)(LOAD_RELAXED(&base[half - 1].pos) <= key);
+        n -= half;
     }
-    return lo;
+    return (uint32_t)(base - e) + (LOAD_RELAXED(&base->pos) <= key);
 }
 
 const struct node *map_node(const struct shmfs *fs, uint32_t ino, struct blkref blk, uint32_t level)

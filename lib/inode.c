@@ -14,13 +14,12 @@ enum {
 
 static int reading_lock(struct reading *rd)
 {
-    struct timespec nap = { .tv_nsec = READING_NAP_US * 1000 };
     int r;
 
     if (rd->fs->readonly) {
         if (rd->tries > READING_TRIES + READING_PATIENCE)
             return -EAGAIN;
-        nanosleep(&nap, NULL);
+        nap_us(READING_NAP_US);
         rd->seq = LOAD(&rd->fs->inode_rts[rd->ino].seq);
         return 0;
     }

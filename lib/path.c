@@ -95,6 +95,8 @@ static bool prefix_find(struct walk *w, const char *path, size_t len)
     w->ino = p->ino;
     w->generation = p->generation;
     w->p = path + len;
+    w->links = 0;
+    w->npassed = STEPS_KEPT + 1; /* it is kept already */
     return true;
 }
 
@@ -224,8 +226,6 @@ static int follow(struct walk *w, const struct dir_entry *e, const char *rest)
     if (n < 0)
         return n == -EINVAL ? -ESTALE : (int)n;
     size_t left = strlen(rest);
-    if ((size_t)n + left + 2 > PATH_BYTES)
-        return -ENAMETOOLONG;
     char *buf = malloc((size_t)n + left + 2);
     if (buf == NULL)
         return -ENOMEM;
@@ -272,7 +272,8 @@ static int component(struct walk *w, struct path_at *ret)
     r = dir_name_hash(w->fs, s, (size_t)(end - s), &ret->name);
     if (likely(r == 0))
         r = step(w, &ret->name, &ret->e);
-    if (r == 0 && unlikely(ret->e.type == DT_LNK) && (!last || slash || (w->flags & PATH_FOLLOW) != 0)) {
+    if (r == 0 && unlikely(ret->e.type == DT_LNK) &&
+        (!last || (slash && (w->flags & PATH_ENTRY) == 0) || (w->flags & PATH_FOLLOW) != 0)) {
         r = follow(w, &ret->e, end);
         return r < 0 ? r : 1;
     }
@@ -320,7 +321,7 @@ static int walk_once(struct walk *w, const char *path, struct path_at *ret)
         }
         r = component(w, ret);
     } while (r == 1);
-    if (r == 0 && ret->found && ret->slash && ret->e.type != DT_DIR)
+    if (r == 0 && ret->found && ret->slash && ret->e.type != DT_DIR && (w->flags & PATH_ENTRY) == 0)
         return -ENOTDIR;
     if (r == 0 && !kept && len > 0 && w->npassed > 0 && w->npassed <= STEPS_KEPT && !ret->slash)
         prefix_keep(w, path, len, ret);

@@ -8,6 +8,7 @@
 
 enum path_flags {
     PATH_FOLLOW = 1,  /* a symbolic link at the end too */
+    PATH_ENTRY = 4,   /* the entry itself is meant: a symbolic link, also with a slash behind it */
     PATH_PARENT = 2,  /* the name at the end need not be there: found is false then */
 };
 

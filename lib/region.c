@@ -355,7 +355,6 @@ void region_geometry(const struct superblock *sb, const struct layout *l, struct
 int region_lock(struct shmfs *fs)
 {
     struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1 };
-    struct timespec pause = { .tv_nsec = 1000000 };
 
     if (fs->private_ || fs->readonly)
         fl.l_type = F_RDLCK; /* all that a descriptor opened for reading may ask for */
@@ -364,7 +363,7 @@ int region_lock(struct shmfs *fs)
             return 0;
         if (errno != EAGAIN && errno != EACCES)
             return -errno;
-        nanosleep(&pause, NULL);
+        nap_us(1000);
     }
     return -EBUSY;
 }
@@ -380,6 +379,8 @@ void region_unlock(struct shmfs *fs)
 
 int region_reserve(struct shmfs *fs, uint64_t off, uint64_t len)
 {
+    UNCANCELLED;
+
     if (fs->private_)
         return 0;
     for (;;) {
@@ -398,6 +399,8 @@ int region_reserve(struct shmfs *fs, uint64_t off, uint64_t len)
 
 void region_punch(struct shmfs *fs, uint64_t off, uint64_t len)
 {
+    UNCANCELLED;
+
     if (!fs->private_)
         (void)!fallocate(fs->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
 }

@@ -21,8 +21,8 @@
  *     handle must not be used during or after the call that ends it;
  *   - takes effect at one instant, for direct processes and the mount alike, or not at all, also
  *     when its process is killed within it. The exceptions name what is left;
- *   - is no cancellation point. A thread that ends within a call (by asynchronous cancellation, by a
- *     jump out of a signal handler) has done all of it or nothing;
+ *   - is no cancellation point. A thread that ends within a call (by asynchronous cancellation) or
+ *     leaves it by a jump out of a signal handler has done all of it or nothing;
  *   - must not be called from a signal handler that interrupted a call of this library;
  *   - sizes and offsets are in bytes.
  *
@@ -47,8 +47,9 @@
  * Fork. A child that fork() made has the parent's attaches, open files, directories and mappings as
  * its own, with places in the region's tables that it got before fork() returned: parent and child
  * may each go on, close, or die, without harm to the other. It inherits no locks. If no place was
- * free, or the child was made by another way than fork() (clone, vfork), every call in it
- * gives -EBADF, and its mappings are not there. After exec there is nothing left to close: the
+ * free, or the process may no longer open the region file (it has changed its user or root since it
+ * attached), or the child was made by another way than fork() (clone, vfork), every call with what it
+ * inherited gives -EBADF, and its mappings are not there. After exec there is nothing left to close: the
  * attach has ended.
  *
  * Death of others. Whatever a killed process held is given back within 10 ms where a driver runs,

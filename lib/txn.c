@@ -33,8 +33,8 @@ struct thread_slot {
     uint64_t fs_id; /* 0: none */
     struct shmfs *fs;
     uint32_t index;
-    bool busy;
 };
+_Thread_local bool txn_left_open __attribute__((tls_model("initial-exec")));
 static _Thread_local struct thread_slot mine __attribute__((tls_model("initial-exec")));
 
 static pthread_mutex_t live_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -64,12 +64,12 @@ static void thread_slot_drop(void *arg)
     for (size_t i = 0; i < ARRAY_SIZE(live); i++) {
         if (live[i] != ts->fs_id)
             continue;
-        if (ts->busy && ts->fs->abandon != NULL)
+        if (txn_left_open && ts->fs->abandon != NULL)
             ts->fs->abandon(ts->fs, ts->index); /* the thread ended within a transaction (A8) */
         else
             pool_put(ts->fs, ts->index);
     }
-    ts->busy = false;
+    txn_left_open = false;
     pthread_mutex_unlock(&live_mutex);
     ts->fs_id = 0;
 }
@@ -112,6 +112,21 @@ void txn_detach(struct shmfs *fs)
     }
 }
 
+void txn_leave_behind(void)
+{
+    struct thread_slot left = mine;
+
+    mine.fs_id = 0; /* what buries the transaction takes a slot of its own, or none */
+    txn_left_open = false;
+    region_reading = 0;
+    pthread_mutex_lock(&live_mutex);
+    for (size_t i = 0; i < ARRAY_SIZE(live); i++) {
+        if (live[i] == left.fs_id && left.fs_id != 0 && left.fs->abandon != NULL)
+            left.fs->abandon(left.fs, left.index);
+    }
+    pthread_mutex_unlock(&live_mutex);
+}
+
 void txn_fork_before(void)
 {
     pthread_mutex_lock(&live_mutex);
@@ -121,6 +136,8 @@ void txn_fork_after(bool child)
 {
     if (child)
         mine = (struct thread_slot){ 0 };
+    if (child)
+        txn_left_open = false;
     pthread_mutex_unlock(&live_mutex);
 }
 
@@ -175,7 +192,6 @@ static int slot_search(struct shmfs *fs, uint32_t *ret_index)
 
 static int slot_claim(struct shmfs *fs, uint32_t *ret_index)
 {
-    struct timespec nap = { .tv_nsec = 1000000 };
     int r = slot_search(fs, ret_index);
 
     for (int tries = 0; r == -EUSERS && fs->bury != NULL && tries < CLAIM_PATIENCE; tries++) {
@@ -185,7 +201,7 @@ static int slot_claim(struct shmfs *fs, uint32_t *ret_index)
             txn_slot_free(fs, UNDERTAKERS_SLOT);
             return slot_search(fs, ret_index);
         }
-        nanosleep(&nap, NULL); /* somebody else is at it: soon there will be some */
+        nap_us(1000); /* somebody else is at it: soon there will be some */
         r = slot_search(fs, ret_index);
     }
     return r;
@@ -208,7 +224,7 @@ static int slot_get_slowly(struct shmfs *fs, uint32_t *ret_index)
 {
     int r = slot_get(fs, ret_index);
 
-    if (r < 0 || mine.busy) /* a transaction within another's call: its slot goes back to the pool */
+    if (r < 0 || txn_left_open) /* a transaction within another's call: its slot goes back to the pool */
         return r;
     thread_slot_drop(&mine);
     mine = (struct thread_slot){ .fs_id = fs->id, .fs = fs, .index = *ret_index };
@@ -241,13 +257,13 @@ int txn_begin(struct shmfs *fs, struct txn *t)
 
     if (unlikely(fs->readonly))
         return -EROFS;
-    if (unlikely(mine.fs_id != fs->id || mine.busy)) {
+    if (unlikely(mine.fs_id != fs->id || txn_left_open)) {
         int r = slot_get_slowly(fs, &index);
         if (r < 0)
             return r;
     }
     if (mine.fs_id == fs->id && mine.index == index)
-        mine.busy = true;
+        txn_left_open = true;
     txn_init(t, fs, index);
     return 0;
 }
@@ -257,7 +273,7 @@ static void txn_end(struct txn *t)
     if (t->adopted)
         return;
     if (likely(mine.fs_id == t->fs->id && mine.index == t->index))
-        mine.busy = false;
+        txn_left_open = false;
     else
         pool_put(t->fs, t->index);
 }

@@ -50,6 +50,13 @@ struct txn {
 int txn_attach(struct shmfs *fs);  /* makes the slot pool usable */
 void txn_detach(struct shmfs *fs); /* gives all of our slots back; no transaction may be running */
 
+/*
+ * This thread is in a transaction. Where a call of a program begins, it is not, unless it left another call by a
+ * jump: then txn_leave_behind() rolls back what it left.
+ */
+extern _Thread_local bool txn_left_open __attribute__((tls_model("initial-exec")));
+void txn_leave_behind(void);
+
 /* Around fork(); the child's thread has no slot. */
 void txn_fork_before(void);
 void txn_fork_after(bool child);
