@@ -83,6 +83,17 @@ static int slot_ready(struct shmfs *fs)
     return r;
 }
 
+/* All entries are taken, and we have none to bury by: there is one for just that, for a moment. */
+static void bury_for_a_place(struct shmfs *fs)
+{
+    recover_entries(fs);
+    if (proc_enroll_to_bury(fs) < 0)
+        return;
+    recover_dead(fs);
+    txn_give_slots_back(fs);
+    proc_leave(fs);
+}
+
 static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
 {
     int r = runtime_ready(fs, diag);
@@ -90,22 +101,22 @@ static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
 
     if (r < 0)
         return r;
-    alone = proc_other_pid(fs) == 0;
+    alone = !proc_other(fs, NULL);
     if (alone)
         recover_alone(fs);
     r = proc_enroll(fs);
     if (r == -EUSERS) {
-        recover_entries(fs);
+        bury_for_a_place(fs);
         r = proc_enroll(fs);
     }
     if (r < 0)
         return r == -EUSERS ? refuse(diag, SHMFS_REASON_FULL, fs->l.nprocs) : r;
     STORE(&fs->sb->clean, 0u);
     r = slot_ready(fs);
-    if (r == 0)
-        r = alone ? recover_uses(fs) : recover_dead(fs);
-    if (r == -EBUSY || r > 0) /* a living undertaker is at work, and will be done */
-        r = 0;
+    if (r == 0 && alone)
+        recover_uses(fs); /* whatever there is, is nobody's: we have nothing yet */
+    else if (r == 0)
+        recover_dead(fs); /* what another undertaker is at will be done */
     if (r == 0 && (fs->flags & SHMFS_ATTACH_DRIVER) != 0)
         r = become_driver(fs, diag);
     return r;
@@ -114,15 +125,17 @@ static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
 /* Copy-on-write: the dead are buried in our copy alone, and everybody is dead. */
 static int attach_private(struct shmfs *fs, struct shmfs_diag *diag)
 {
-    uint32_t pid = proc_other_pid(fs);
+    uint32_t pid;
 
-    if (pid != 0)
+    if (proc_other(fs, &pid))
         return refuse(diag, SHMFS_REASON_IN_USE, pid);
     if (LOAD_RELAXED(&fs->sb->clean) != 1)
         recover_alone(fs);
     fs->procs[0].inc = fs->rt->next_inc + 1;
     fs->self = proc_ref(0, fs->procs[0].inc);
-    return LOAD_RELAXED(&fs->sb->clean) != 1 ? recover_uses(fs) : 0;
+    if (LOAD_RELAXED(&fs->sb->clean) != 1)
+        recover_uses(fs);
+    return 0;
 }
 
 /* -EBUSY, IN_USE/MOUNTED: as node.h has it. */
@@ -143,10 +156,10 @@ static void leave(struct shmfs *fs, bool locked)
     }
     if (fs->self.v != 0) {
         recover_dead(fs);
-        recover_uses(fs);
+        recover_process(fs, fs->self); /* what is left of our own: nothing, as a rule */
     }
     /* All others dead? Then nobody new comes before the attach lock is free. */
-    bool last = locked && fs->self.v != 0 && proc_other_pid(fs) == 0;
+    bool last = locked && fs->self.v != 0 && !proc_other(fs, NULL);
     txn_detach(fs);
     proc_leave(fs);
     if (last)
@@ -166,7 +179,7 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
     fs->bury = recover_bury;
     fs->bury_all = recover_dead;
     fs->abandon = recover_slot;
-    r = region_lock(fs);
+    r = fs->readonly ? 0 : region_lock(fs);
     if (r == 0)
         r = txn_attach(fs);
     if (r == 0) {
@@ -178,7 +191,8 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
         else if (r < 0)
             txn_detach(fs);
     }
-    region_unlock(fs);
+    if (!fs->readonly)
+        region_unlock(fs);
     if (r < 0) {
         region_close(fs);
         return r;
@@ -189,7 +203,7 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
 
 void shmfs_region_detach(struct shmfs *fs)
 {
-    bool locked = region_lock(fs) == 0;
+    bool locked = !fs->readonly && region_lock(fs) == 0;
 
     if (fs->readonly || fs->private_)
         txn_detach(fs);

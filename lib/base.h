@@ -76,12 +76,13 @@ static inline void uncancelled_end(const int *old)
 }
 #define UNCANCELLED __attribute__((cleanup(uncancelled_end), unused)) const int uncancelled_ = uncancelled_begin()
 
-static inline void nap_us(long us)
+/* False: a signal was handled meanwhile. */
+static inline bool nap_us(long us)
 {
     UNCANCELLED;
     struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
 
-    nanosleep(&ts, NULL);
+    return nanosleep(&ts, NULL) == 0;
 }
 
 /* Process-local things only: what lies in the region ends by commit or abort (STYLE). */

@@ -83,6 +83,35 @@ static uint64_t *alive_page(uint64_t id)
     return p;
 }
 
+/* Takes credentials anew; those before stay, for who is at work with them. */
+static int creds_take(struct client *c)
+{
+    struct creds *creds = calloc(1, sizeof(*creds));
+    int r = creds != NULL ? cred_load(&creds->cred) : -ENOMEM;
+
+    if (r < 0) {
+        free(creds);
+        return r;
+    }
+    STORE_RELAXED(&c->umask, creds->cred.umask);
+    spin_lock(&c->busy);
+    creds->older = c->creds;
+    STORE(&c->creds, creds);
+    spin_unlock(&c->busy);
+    return 0;
+}
+
+static void creds_free(struct creds *creds)
+{
+    while (creds != NULL) {
+        struct creds *older = creds->older;
+
+        cred_free(&creds->cred);
+        free(creds);
+        creds = older;
+    }
+}
+
 static int client_make(struct shmfs *fs)
 {
     AUTO_FREE struct client *c = calloc(1, sizeof(*c));
@@ -90,12 +119,12 @@ static int client_make(struct shmfs *fs)
 
     if (c == NULL)
         return -ENOMEM;
-    r = cred_load(&c->cred);
+    r = creds_take(c);
     if (r < 0)
         return r;
     c->alive = alive_page(fs->id);
     if (c->alive == NULL) {
-        cred_free(&c->cred);
+        creds_free(c->creds);
         return -ENOMEM;
     }
     pthread_mutex_init(&c->lists_lock, NULL);
@@ -120,6 +149,7 @@ int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret)
                  "%s: neither a region nor a directory that one is mounted on; name the region file", where);
         return r;
     }
+    client_list_lock();
     if (r == 0)
         r = shmfs_region_attach(path, flags, &fs, &diag);
     if (r == 0) {
@@ -127,6 +157,7 @@ int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret)
         if (r < 0)
             shmfs_region_detach(fs);
     }
+    client_list_unlock();
     if (r < 0) {
         if (diag.reason == SHMFS_REASON_NOT_REGION || diag.reason == SHMFS_REASON_NOT_FILE)
             r = -EINVAL;
@@ -147,7 +178,6 @@ void shmfs_detach(struct shmfs *fs)
     c = client_of(fs);
     if (*c->alive != fs->id) /* a child's copy of an attach that is not its own: nothing of it may be touched */
         return;
-    client_list_remove(fs);
     client_dirs_close(fs);
     client_unmap_all(fs);
     for (struct slab *s = c->slabs, *next; s != NULL; s = next) {
@@ -156,43 +186,37 @@ void shmfs_detach(struct shmfs *fs)
                 shmfs_close(&s->files[i]);
         }
         next = s->next;
-        free(s);
     }
     if (c->ro_base != NULL)
         region_unguard(fs, c->ro_base);
     if (c->ro_base != NULL)
         munmap(c->ro_base, (size_t)fs->map_len);
+    client_list_lock();
+    client_list_remove(fs); /* from here on no thread that ends gives a handle back */
+    for (struct slab *s = c->slabs, *next; s != NULL; s = next) {
+        next = s->next;
+        free(s);
+    }
     munmap(c->alive, BLOCK_SIZE);
-    cred_free(&c->cred);
+    creds_free(c->creds);
     pthread_mutex_destroy(&c->lists_lock);
     fs->client = NULL;
     free(c);
     shmfs_region_detach(fs);
+    client_list_unlock();
 }
 
 int shmfs_setcreds(struct shmfs *fs)
 {
-    struct client *c = client_of(fs);
-    struct cred cred;
     int r = client_enter(fs);
     UNCANCELLED;
 
-    if (r == 0)
-        r = cred_load(&cred);
-    if (r < 0)
-        return r;
-    spin_lock(&c->busy);
-    struct cred old = c->cred;
-    cred.serial = old.serial + 1;
-    c->cred = cred;
-    spin_unlock(&c->busy);
-    cred_free(&old);
-    return 0;
+    return r == 0 ? creds_take(client_of(fs)) : r;
 }
 
 mode_t shmfs_umask(struct shmfs *fs, mode_t mask)
 {
-    return __atomic_exchange_n(&client_of(fs)->cred.umask, mask & 0777, __ATOMIC_RELAXED);
+    return __atomic_exchange_n(&client_of(fs)->umask, mask & 0777, __ATOMIC_RELAXED);
 }
 
 int shmfs_statfs(struct shmfs *fs, struct statvfs *ret)

@@ -20,6 +20,7 @@ struct shmfs_file {
     int oflags;
     bool is_dir;
     bool in_use;
+    bool was_named; /* made without a name, and given one since */
     bool has_owned; /* may have a flock, or open file description locks */
     uint64_t key;   /* who we are among lock owners */
     struct shmfs_file *next;
@@ -42,8 +43,15 @@ struct slab {
     struct shmfs_file files[FILES_PER_SLAB];
 };
 
-struct client {
+/* Credentials, as they were at some time: never changed, and kept until the detach, for others may be reading. */
+struct creds {
     struct cred cred;
+    struct creds *older;
+};
+
+struct client {
+    struct creds *creds;
+    mode_t umask;
     int busy;                /* a spin lock over the following */
     struct slab *slabs;      /* all files, open or not */
     struct shmfs_file *free; /* those that are not open */
@@ -76,7 +84,7 @@ static inline struct client *client_of(const struct shmfs *fs)
 }
 static inline const struct cred *client_cred(const struct shmfs *fs)
 {
-    return &client_of(fs)->cred;
+    return &LOAD(&client_of(fs)->creds)->cred;
 }
 
 /* 0, or what keeps this attach from being used: -EBADF, -EIO. */
@@ -109,9 +117,14 @@ void client_unmap_all(struct shmfs *fs);
 void client_dirs_close(struct shmfs *fs);
 void client_unlock_all(struct shmfs_file *file);
 
-/* Fork: docs/LOCKING.md, "Fork". The list of attaches and its lock. */
-void client_list_add(struct shmfs *fs);
-void client_list_remove(struct shmfs *fs);
+/*
+ * Fork: docs/LOCKING.md, "Fork". The list of attaches; who attaches or detaches keeps forks away meanwhile, lest a
+ * child inherits descriptors and locks that it knows nothing of.
+ */
+void client_list_lock(void);
+void client_list_unlock(void);
+void client_list_add(struct shmfs *fs);    /* under it */
+void client_list_remove(struct shmfs *fs); /* under it */
 /* The attach of that id, which then stays until client_list_let_go(); NULL: it is gone, and nothing to let go. */
 struct shmfs *client_list_hold(uint64_t id);
 void client_list_let_go(void);

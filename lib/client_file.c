@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/falloc.h>
+#include <sys/ioctl.h>
 
 #include "attr.h"
 #include "client.h"
@@ -66,7 +67,9 @@ static void spare_key_make(void)
 static void file_init(struct shmfs_file *f)
 {
     f->use = NO_USE;
+    f->next_use = NO_USE;
     f->has_owned = false;
+    f->was_named = false;
     f->key += UINT64_C(1) << 32; /* among lock owners, somebody else each time */
 }
 
@@ -156,7 +159,7 @@ static struct shmfs_maker maker_of(const struct shmfs *fs)
 {
     const struct cred *cred = client_cred(fs);
 
-    return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = cred->umask };
+    return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = LOAD_RELAXED(&client_of(fs)->umask) };
 }
 
 /* May this file be opened like this? */
@@ -168,7 +171,7 @@ static int open_permitted(struct shmfs *fs, uint32_t ino, const struct inode *he
         return (oflags & O_DIRECTORY) != 0 && !S_ISDIR(head->mode) ? -ENOTDIR : 0;
     switch (head->mode & S_IFMT) {
     case S_IFLNK:
-        return -ELOOP;
+        return (oflags & O_DIRECTORY) != 0 ? -ENOTDIR : -ELOOP;
     case S_IFDIR:
         if ((oflags & (O_ACCMODE | O_TRUNC)) != O_RDONLY)
             return -EISDIR;
@@ -343,7 +346,8 @@ int shmfs_close(struct shmfs_file *f)
 
     if (r == -EBADF)
         return r;
-    if (unlikely(f->has_owned || (client_of(fs)->has_posix && fs->inode_rts[f->ino].ranges != 0)))
+    if (unlikely(f->use != NO_USE &&
+                 (f->has_owned || (client_of(fs)->has_posix && fs->inode_rts[f->ino].ranges != 0))))
         client_unlock_all(f);
     inode_unuse(fs, f->use);
     client_file_free(f);
@@ -371,12 +375,68 @@ ssize_t shmfs_pread(struct shmfs_file *f, void *buf, size_t n, off_t off)
     return client_leave(f->fs, got);
 }
 
+/* As the kernel has it since 6.11 (PROCMAP_QUERY); our own, since headers are older. */
+struct map_query {
+    uint64_t size, query_flags, query_addr;
+    uint64_t start, end, flags, page_size, offset, inode;
+    uint32_t dev_major, dev_minor, name_size, build_id_size;
+    uint64_t name_addr, build_id_addr;
+};
+enum { MAP_IS_READABLE = 1, MAP_IS_SHARED = 8, LARGE = 512 * 1024, MAPS_LOOKED_AT = 8 };
+
+/* Does all of this memory belong to the process alone, and to no file? False also where nobody can tell. */
+static bool memory_is_private(const void *buf, size_t n)
+{
+    uint64_t at = (uintptr_t)buf, end = at + n;
+    UNCANCELLED;
+    AUTO_CLOSE int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+    for (int i = 0; fd >= 0 && at < end && i < MAPS_LOOKED_AT; i++) {
+        struct map_query q = { .size = sizeof(q), .query_addr = at };
+
+        if (ioctl(fd, _IOWR('f', 17, struct map_query), &q) < 0 || q.inode != 0 || q.dev_major != 0 ||
+            q.dev_minor != 0 || (q.flags & (MAP_IS_READABLE | MAP_IS_SHARED)) != MAP_IS_READABLE)
+            return false;
+        at = q.end;
+    }
+    return fd >= 0 && at >= end;
+}
+
+/*
+ * More than a slot's stage, from memory that may not be touched under a lock (A9): it may be mapped from a file
+ * that waits for that very lock. By way of the stage, piece by piece; an append must stay in one piece, and
+ * goes by way of a copy.
+ */
+static ssize_t write_staged(struct shmfs_file *f, const uint8_t *buf, size_t n, off_t off, unsigned flags,
+                            off_t *ret_off)
+{
+    size_t done = 0;
+    ssize_t r = 0;
+
+    if ((flags & SHMFS_WRITE_APPEND) != 0) {
+        AUTO_FREE uint8_t *copy = malloc(n);
+
+        if (copy == NULL)
+            return -ENOMEM;
+        memcpy(copy, buf, n);
+        return shmfs_node_write(f->fs, f->ino, copy, n, off, flags, ret_off);
+    }
+    while (done < n) {
+        size_t piece = MIN(n - done, (size_t)SLOT_STAGE);
+
+        r = shmfs_node_write(f->fs, f->ino, buf + done, piece, off + (off_t)done, flags, NULL);
+        done += r > 0 ? (size_t)r : 0;
+        if (r < (ssize_t)piece)
+            break;
+    }
+    return done > 0 ? (ssize_t)done : r;
+}
+
 static ssize_t write_out(struct shmfs_file *f, const void *buf, size_t n, off_t off, unsigned flags, off_t *ret_off)
 {
     const struct cred *cred = client_cred(f->fs);
     const struct inode *in = inode_at(f->fs, f->ino);
     uint64_t at = (flags & SHMFS_WRITE_APPEND) != 0 ? LOAD_RELAXED(&in->size) : (uint64_t)off;
-    ssize_t r;
 
     if (off < 0)
         return -EINVAL;
@@ -387,8 +447,12 @@ static ssize_t write_out(struct shmfs_file *f, const void *buf, size_t n, off_t 
     }
     if (unlikely((LOAD_RELAXED(&in->mode) & (S_ISUID | S_ISGID)) != 0) && !cred_capable(cred, CAP_FSETID))
         flags |= SHMFS_WRITE_KILL_PRIV;
-    r = shmfs_node_write(f->fs, f->ino, buf, n, off, flags, ret_off);
-    return r;
+    n = MIN(n, (size_t)INT_MAX & ~(size_t)(BLOCK_SIZE - 1));
+    if (n > INT64_MAX - at)
+        return -EFBIG;
+    if (n > SLOT_STAGE && (n < LARGE || !memory_is_private(buf, n)))
+        return write_staged(f, buf, n, off, flags, ret_off);
+    return shmfs_node_write(f->fs, f->ino, buf, n, off, flags, ret_off);
 }
 
 ssize_t shmfs_pwrite(struct shmfs_file *f, const void *buf, size_t n, off_t off)
@@ -453,12 +517,11 @@ int shmfs_fsync(struct shmfs_file *f)
 enum { WAIT_NAP_US = 50000, POLL_FIRST_US = 1000, POLL_LONGEST_US = 20000 };
 
 /* Naps until the inode's sequence moves from what it was when its version was read. */
-static void wait_nap(struct shmfs *fs, uint32_t ino, uint64_t seq, long us)
+static int wait_nap(struct shmfs *fs, uint32_t ino, uint64_t seq, long us)
 {
-    if (fs->readonly)
-        nap_us(us);
-    else
-        lock_futex_wait(&fs->inode_rts[ino].seq, (uint32_t)seq, us);
+    if (!fs->readonly)
+        return lock_futex_wait(&fs->inode_rts[ino].seq, (uint32_t)seq, us);
+    return nap_us(us) ? 0 : -EINTR;
 }
 
 static int version_now(struct shmfs_file *f, uint64_t *ret_version, uint64_t *ret_seq)
@@ -502,8 +565,9 @@ int shmfs_wait(struct shmfs_file *f, uint64_t *version, int timeout_ms)
         now = lock_now_ns();
         if (timeout_ms >= 0 && now >= end)
             return -ETIMEDOUT;
-        long us = timeout_ms < 0 ? nap : MIN(nap, (long)((end - now) / 1000 + 1));
-        wait_nap(f->fs, f->ino, seq, us);
+        long us = timeout_ms < 0 ? nap : (long)MIN((uint64_t)nap, (end - now) / 1000 + 1);
+        if (wait_nap(f->fs, f->ino, seq, us) < 0)
+            return -EINTR;
         if (f->fs->readonly)
             nap = MIN(nap * 2, (long)POLL_LONGEST_US);
         r = client_enter(f->fs);

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "client.h"
+#include "recover.h"
 
 /*
  * fork() (A12; docs/LOCKING.md, "Fork"): the child is given a place of its own in the process table, and
@@ -24,18 +25,19 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* ---- before ------------------------------------------------------------------------------------ */
 
+/* There will be no child, as far as this attach goes. */
 static void child_drop(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
 
     FOR_EACH_FILE (c, f) {
-        if (f->next_use != NO_USE)
-            STORE(use_at(fs, f->next_use), UINT64_C(0)); /* the parent's record keeps the file */
+        inode_unuse(fs, f->next_use);
         f->next_use = NO_USE;
     }
     for (struct mapping *m = c->maps; m != NULL; m = m->next) {
-        if (m->use != NO_USE && m->next_use != NO_USE)
-            STORE(use_at(fs, m->next_use), UINT64_C(0));
+        if (m->next_use != NO_USE)
+            inode_drop_use(fs, m->next_use, use_word(use_ino(m->word), proc_index(c->child), USE_PIN),
+                           proc_inc(c->child));
         m->next_use = NO_USE;
     }
     proc_child_drop(fs, c->child, c->child_life);
@@ -43,7 +45,27 @@ static void child_drop(struct shmfs *fs)
     c->child_life = NULL;
 }
 
-/* Copies each record of ours for the child. */
+/* A record like ours, for the child; none if another thread is closing ours just now. */
+static int copy_use(struct shmfs *fs, uint32_t use, uint32_t proc, uint32_t *ret)
+{
+    uint64_t word = LOAD(use_at(fs, use));
+    uint32_t copy;
+    int r;
+
+    *ret = NO_USE;
+    if (word == 0 || (word & USE_ENDING) != 0 || use_proc(word) != proc_index(fs->self))
+        return 0;
+    r = use_add(fs, use_ino(word), proc, use_kind(word), &copy);
+    if (r < 0)
+        return r;
+    if (LOAD(use_at(fs, use)) == word)
+        *ret = copy;
+    else
+        inode_unuse(fs, copy); /* closed meanwhile: as if ours had come after */
+    return 0;
+}
+
+/* Copies each record of ours for the child. Handles that other threads open from here on are not the child's. */
 static int child_uses(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
@@ -51,27 +73,40 @@ static int child_uses(struct shmfs *fs)
     int r = 0;
 
     FOR_EACH_FILE (c, f) {
-        f->next_use = NO_USE;
         if (r == 0)
-            r = use_add(fs, f->ino, proc, USE_OPEN, &f->next_use);
+            r = copy_use(fs, f->use, proc, &f->next_use);
     }
-    for (struct mapping *m = c->maps; m != NULL; m = m->next) {
-        m->next_use = NO_USE;
-        if (r == 0 && m->use != NO_USE)
-            r = use_add(fs, use_ino(m->word), proc, USE_PIN, &m->next_use);
+    for (struct mapping *m = c->maps; m != NULL && r == 0; m = m->next) {
+        if (m->use != NO_USE)
+            r = copy_use(fs, m->use, proc, &m->next_use);
     }
     return r;
+}
+
+static void forget_copies(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+
+    FOR_EACH_FILE (c, f)
+        f->next_use = NO_USE;
+    for (struct mapping *m = c->maps; m != NULL; m = m->next)
+        m->next_use = NO_USE;
 }
 
 static int child_enroll(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
-    int r = region_lock(fs);
+    int r = -EUSERS;
 
-    if (r < 0)
-        return r;
-    r = proc_enroll_child(fs, &c->child, &c->child_life);
-    region_unlock(fs);
+    for (int tries = 0; tries < 2 && r == -EUSERS; tries++) {
+        if (tries > 0 && recover_dead(fs) <= 0) /* earlier children, perhaps */
+            break;
+        r = region_lock(fs);
+        if (r < 0)
+            return r;
+        r = proc_enroll_child(fs, &c->child, &c->child_life);
+        region_unlock(fs);
+    }
     return r;
 }
 
@@ -88,27 +123,38 @@ static void advise(struct shmfs *fs, int advice)
     }
 }
 
+/* May wait, and takes transactions: so before the locks that a child must find in order. */
+static void prepare(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+
+    pthread_mutex_lock(&c->lists_lock);
+    c->child.v = 0;
+    c->child_life = NULL;
+    c->heir = false;
+    if (*c->alive != fs->id || LOAD_RELAXED(&fs->broken))
+        return; /* not ours to give on */
+    forget_copies(fs);
+    c->heir = fs->readonly;
+    if (!fs->readonly && child_enroll(fs) == 0) {
+        c->heir = child_uses(fs) == 0;
+        if (!c->heir)
+            child_drop(fs);
+    }
+    if (c->heir)
+        advise(fs, MADV_DOFORK);
+}
+
 static void before(void)
 {
     pthread_mutex_lock(&list_mutex);
-    FOR_EACH_ATTACH (fs) {
-        struct client *c = client_of(fs);
-
-        pthread_mutex_lock(&c->lists_lock);
-        spin_lock(&c->busy);
-        pthread_mutex_lock(&fs->lock);
-        c->child.v = 0;
-        c->child_life = NULL;
-        c->heir = fs->readonly && !LOAD_RELAXED(&fs->broken);
-        if (*c->alive == fs->id && !fs->readonly && child_enroll(fs) == 0) {
-            c->heir = child_uses(fs) == 0;
-            if (!c->heir)
-                child_drop(fs);
-        }
-        if (c->heir)
-            advise(fs, MADV_DOFORK);
-    }
+    FOR_EACH_ATTACH (fs)
+        prepare(fs);
     txn_fork_before();
+    FOR_EACH_ATTACH (fs) {
+        spin_lock(&client_of(fs)->busy);
+        pthread_mutex_lock(&fs->lock);
+    }
     region_fork_before();
 }
 
@@ -126,7 +172,6 @@ static void unlock(struct shmfs *fs)
 static void after_in_parent(void)
 {
     region_fork_after();
-    txn_fork_after(false);
     FOR_EACH_ATTACH (fs) {
         struct client *c = client_of(fs);
 
@@ -136,6 +181,7 @@ static void after_in_parent(void)
             advise(fs, MADV_DONTFORK);
         unlock(fs);
     }
+    txn_fork_after(false);
     pthread_mutex_unlock(&list_mutex);
 }
 
@@ -153,8 +199,13 @@ static void become(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
 
-    if (!c->heir || !reopen(fs))
-        return; /* it stays as the wiped page says: not ours */
+    if (!c->heir || !reopen(fs)) {
+        /* It stays as the wiped page says: not ours. Nor may we keep locks of the parent's alive. */
+        if (region_fd_ok(fs))
+            close(fs->fd);
+        fs->fd = -1;
+        return;
+    }
     advise(fs, MADV_DONTFORK);
     if (!fs->readonly) {
         proc_become_child(fs, c->child, c->child_life);
@@ -175,11 +226,11 @@ static void become(struct shmfs *fs)
 static void after_in_child(void)
 {
     region_fork_after();
-    txn_fork_after(true);
     FOR_EACH_ATTACH (fs) {
         become(fs);
         unlock(fs);
     }
+    txn_fork_after(true);
     pthread_mutex_unlock(&list_mutex);
 }
 
@@ -190,39 +241,45 @@ static void handlers_add(void)
     pthread_atfork(before, after_in_parent, after_in_child);
 }
 
-void client_list_add(struct shmfs *fs)
+void client_list_lock(void)
 {
     pthread_once(&once, handlers_add);
     pthread_mutex_lock(&list_mutex);
+}
+
+void client_list_unlock(void)
+{
+    pthread_mutex_unlock(&list_mutex);
+}
+
+void client_list_add(struct shmfs *fs)
+{
     client_of(fs)->next = list;
     list = fs;
-    pthread_mutex_unlock(&list_mutex);
 }
 
 void client_list_remove(struct shmfs *fs)
 {
     struct shmfs **at = &list;
 
-    pthread_mutex_lock(&list_mutex);
     while (*at != NULL && *at != fs)
         at = &client_of(*at)->next;
     if (*at != NULL)
         *at = client_of(fs)->next;
-    pthread_mutex_unlock(&list_mutex);
 }
 
 struct shmfs *client_list_hold(uint64_t id)
 {
-    pthread_mutex_lock(&list_mutex);
+    client_list_lock();
     FOR_EACH_ATTACH (fs) {
         if (fs->id == id)
             return fs;
     }
-    pthread_mutex_unlock(&list_mutex);
+    client_list_unlock();
     return NULL;
 }
 
 void client_list_let_go(void)
 {
-    pthread_mutex_unlock(&list_mutex);
+    client_list_unlock();
 }

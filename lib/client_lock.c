@@ -22,6 +22,8 @@ static int range_from(struct shmfs_file *f, const struct flock *fl, struct shmfs
         return -EINVAL; /* a handle has no position */
     }
     off_t end = start;
+    if (start < 0)
+        return -EINVAL;
     if (fl->l_len > 0 && __builtin_add_overflow(start, fl->l_len - 1, &end))
         return -EOVERFLOW;
     if (fl->l_len < 0) {
@@ -90,7 +92,7 @@ int shmfs_fcntl(struct shmfs_file *f, int cmd, struct flock *fl)
     if (r < 0)
         return r;
     if (get)
-        return fl->l_type == F_UNLCK ? -EINVAL : query(f, &want, fl);
+        return fl->l_type == F_RDLCK || fl->l_type == F_WRLCK ? query(f, &want, fl) : -EINVAL;
     r = permitted(f, fl->l_type);
     if (r < 0)
         return r;

@@ -107,11 +107,19 @@ ssize_t shmfs_readlink(struct shmfs *fs, const char *path, char *ret, size_t n)
 {
     struct inode head;
     uint32_t ino;
+    char target[BLOCK_SIZE]; /* the caller's memory may be anything, and is not looked at under a lock (A9) */
     ssize_t r = look(fs, path, 0, &ino, &head);
 
     if (r == 0)
-        r = n == 0 || !S_ISLNK(head.mode) ? -EINVAL : shmfs_node_readlink(fs, ino, ret, n);
-    return r < 0 ? r : MIN(r, (ssize_t)n);
+        r = n == 0 || !S_ISLNK(head.mode)
+                ? -EINVAL
+                : namei_readlink(fs, (struct namei_dir){ ino, head.generation }, target, sizeof(target));
+    if (r < 0)
+        return r == -ESTALE ? -ENOENT : r;
+    if ((fs->flags & SHMFS_NOATIME) == 0)
+        file_read_time(fs, ino);
+    memcpy(ret, target, MIN(n, (size_t)r));
+    return MIN(r, (ssize_t)n);
 }
 
 /* ---- making and removing ----------------------------------------------------------------------- */
@@ -120,7 +128,7 @@ static struct shmfs_maker maker_of(const struct shmfs *fs)
 {
     const struct cred *cred = client_cred(fs);
 
-    return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = cred->umask };
+    return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = LOAD_RELAXED(&client_of(fs)->umask) };
 }
 
 static int dir_writable(struct shmfs *fs, const struct path_at *at, struct inode *ret_head)
@@ -193,19 +201,26 @@ int shmfs_mkdir(struct shmfs *fs, const char *path, mode_t mode)
 
 int shmfs_symlink(struct shmfs *fs, const char *target, const char *path)
 {
-    struct namei_new new = { .mode = S_IFLNK | 0777, .target = target };
+    char copy[BLOCK_SIZE]; /* not to be looked at under a lock (A9) */
+    struct namei_new new = { .mode = S_IFLNK | 0777, .target = copy };
+    size_t n = strnlen(target, sizeof(copy));
 
+    if (n == sizeof(copy))
+        return -ENAMETOOLONG;
+    memcpy(copy, target, n + 1);
     return make(fs, path, &new);
 }
 
 int shmfs_mknod(struct shmfs *fs, const char *path, mode_t mode, dev_t dev)
 {
-    struct namei_new new = { .mode = (mode & S_IFMT) == 0 ? S_IFREG | mode : mode };
+    struct namei_new new = { .mode = mode & (S_IFMT | 07777) };
 
+    if ((mode & S_IFMT) == 0)
+        new.mode |= S_IFREG;
     switch (new.mode & S_IFMT) {
     case S_IFCHR:
     case S_IFBLK:
-        if (!cred_capable(client_cred(fs), CAP_MKNOD))
+        if (!cred_capable(client_cred(fs), CAP_MKNOD) && !(S_ISCHR(new.mode) && dev == 0)) /* a whiteout is free */
             return -EPERM;
         new.rdev = dev;
         break;
@@ -221,6 +236,18 @@ int shmfs_mknod(struct shmfs *fs, const char *path, mode_t mode, dev_t dev)
     return make(fs, path, &new);
 }
 
+/* rmdir(2) of what ends in the root, "." or "..". */
+static int last_is_dots(const char *path)
+{
+    size_t n = strlen(path);
+
+    while (n > 0 && path[n - 1] == '/')
+        n--;
+    if (n == 0 || path[n - 1] != '.')
+        return -EBUSY;
+    return n > 1 && path[n - 2] == '.' ? -ENOTEMPTY : -EINVAL;
+}
+
 static int remove_path(struct shmfs *fs, const char *path, bool dir)
 {
     int r = client_enter(fs);
@@ -233,7 +260,7 @@ static int remove_path(struct shmfs *fs, const char *path, bool dir)
         if (r < 0)
             break;
         if (at.nameless)
-            r = !dir ? -EISDIR : strcmp(path + strlen(path) - 1, ".") == 0 ? -EINVAL : -EBUSY;
+            r = dir ? last_is_dots(path) : -EISDIR;
         else if (at.slash && !dir)
             r = at.e.type == DT_DIR ? -EISDIR : -ENOTDIR;
         else
@@ -262,7 +289,7 @@ int shmfs_rmdir(struct shmfs *fs, const char *path)
 
 /* ---- linking and renaming ---------------------------------------------------------------------- */
 
-static int link_to(struct shmfs *fs, uint32_t ino, const char *to)
+static int link_to(struct shmfs *fs, uint32_t ino, const char *to, bool nameless)
 {
     struct shmfs_attr attr;
     struct path_at at;
@@ -278,7 +305,7 @@ static int link_to(struct shmfs *fs, uint32_t ino, const char *to)
     else
         r = fs->readonly ? -EROFS : dir_writable(fs, &at, &head);
     if (r == 0)
-        r = namei_link(fs, ino, at.dir, &at.name, false, &attr);
+        r = namei_link(fs, ino, at.dir, &at.name, false, nameless, &attr);
     path_end(&at);
     return r == -ESTALE ? -ENOENT : r;
 }
@@ -299,7 +326,7 @@ int shmfs_link(struct shmfs *fs, const char *from, const char *to)
     else
         r = inode_use(fs, at.e.ino, at.e.generation, &use, &head); /* held, so that it stays that inode */
     if (r == 0)
-        r = S_ISDIR(head.mode) ? -EPERM : link_to(fs, at.e.ino, to);
+        r = S_ISDIR(head.mode) ? -EPERM : link_to(fs, at.e.ino, to, false);
     if (r == 0 || use != NO_USE)
         inode_unuse(fs, use);
     path_end(&at);
@@ -315,10 +342,16 @@ int shmfs_flink(struct shmfs_file *f, const char *to)
         r = client_head(f, &head);
     if (r == 0 && S_ISDIR(head.mode))
         r = -EPERM;
-    if (r == 0 && head.nlink == 0 && ((f->oflags & O_TMPFILE) != O_TMPFILE || (f->oflags & O_EXCL) != 0))
+    if (r == 0 && (f->oflags & O_PATH) != 0)
+        r = -EBADF;
+    /* A file that was made without a name may get one, once; who lost all names gets none again. */
+    bool nameless = (f->oflags & O_TMPFILE) == O_TMPFILE && (f->oflags & O_EXCL) == 0 && !f->was_named;
+    if (r == 0 && head.nlink == 0 && !nameless)
         r = -ENOENT;
     if (r == 0)
-        r = link_to(f->fs, f->ino, to);
+        r = link_to(f->fs, f->ino, to, nameless);
+    if (r == 0)
+        f->was_named = true;
     return (int)client_leave(f->fs, r);
 }
 
@@ -362,8 +395,6 @@ static int rename_once(struct shmfs *fs, const struct path_at *from, const struc
         return -ENOTDIR;
     if ((flags & RENAME_EXCHANGE) != 0 && to->found && to->slash && to->e.type != DT_DIR)
         return -ENOTDIR;
-    if ((flags & RENAME_WHITEOUT) != 0 && !cred_capable(client_cred(fs), CAP_MKNOD))
-        return -EPERM;
     if (fs->readonly)
         return -EROFS;
     if (to->found && to->e.ino == from->e.ino && to->e.generation == from->e.generation)
@@ -521,7 +552,7 @@ static int do_truncate(struct target *t, off_t size)
 
     if (size < 0)
         return -EINVAL;
-    if ((uint64_t)size > cred->fsize_limit)
+    if ((uint64_t)size > cred->fsize_limit && (uint64_t)size > t->head.size)
         return -EFBIG;
     if ((t->head.mode & (S_ISUID | S_ISGID)) != 0 && !cred_capable(cred, CAP_FSETID))
         set |= SHMFS_SET_KILL_PRIV;

@@ -6,6 +6,8 @@
 
 /* Extended attributes, by path: as xattr(7) has the rights of each namespace. */
 
+enum { NAMES_BYTES_MAX = XATTR_BLOCKS_MAX * BLOCK_SIZE }; /* no list of names is longer */
+
 static int look(struct shmfs *fs, const char *path, bool follow, uint32_t *ret_ino, uint32_t *ret_use,
                 struct inode *ret_head)
 {
@@ -89,10 +91,19 @@ static int change(struct shmfs *fs, const char *path, bool follow, const char *n
     if (r == 0 && value == NULL)
         r = shmfs_node_removexattr(fs, ino, name);
     else if (r == 0) {
+        AUTO_FREE void *copy = NULL; /* the caller's memory is not looked at under a lock (A9) */
+
+        if (n > XATTR_VALUE_MAX)
+            r = -E2BIG;
+        else if ((copy = malloc(MAX(n, (size_t)1))) == NULL)
+            r = -ENOMEM;
+        else
+            memcpy(copy, value, n);
         if (begins(name, "system.posix_acl_access") && !cred_in_group(client_cred(fs), head.gid) &&
             !cred_capable(client_cred(fs), CAP_FSETID))
             flags |= SHMFS_XATTR_KILL_SGID;
-        r = shmfs_node_setxattr(fs, ino, name, value, n, flags);
+        if (r == 0)
+            r = shmfs_node_setxattr(fs, ino, name, copy, n, flags);
     }
     inode_unuse(fs, use);
     return (int)client_leave(fs, r);
@@ -108,9 +119,13 @@ static ssize_t get(struct shmfs *fs, const char *path, bool follow, const char *
         r = look(fs, path, follow, &ino, &use, &head);
     if (r < 0)
         return r;
-    r = permitted(fs, ino, &head, name, WANT_READ);
+    n = MIN(n, (size_t)XATTR_VALUE_MAX);
+    AUTO_FREE void *bounce = malloc(MAX(n, (size_t)1));
+    r = bounce == NULL ? -ENOMEM : permitted(fs, ino, &head, name, WANT_READ);
     if (r == 0)
-        r = shmfs_node_getxattr(fs, ino, name, ret, n);
+        r = shmfs_node_getxattr(fs, ino, name, bounce, n);
+    if (r > 0 && n > 0)
+        memcpy(ret, bounce, (size_t)r);
     inode_unuse(fs, use);
     return client_leave(fs, r);
 }
@@ -138,9 +153,13 @@ static ssize_t list(struct shmfs *fs, const char *path, bool follow, char *ret, 
 
     if (r < 0)
         return r;
-    r = shmfs_node_listxattr(fs, ino, ret, n);
+    n = MIN(n, (size_t)NAMES_BYTES_MAX);
+    AUTO_FREE char *bounce = malloc(MAX(n, (size_t)1));
+    r = bounce == NULL ? -ENOMEM : shmfs_node_listxattr(fs, ino, bounce, n);
     if (r > 0 && n > 0 && !cred_capable(client_cred(fs), CAP_SYS_ADMIN))
-        r = (ssize_t)hide_trusted(ret, (size_t)r);
+        r = (ssize_t)hide_trusted(bounce, (size_t)r);
+    if (r > 0 && n > 0)
+        memcpy(ret, bounce, (size_t)r);
     inode_unuse(fs, use);
     return client_leave(fs, r);
 }

@@ -9,7 +9,6 @@ struct cred {
     uid_t uid;
     gid_t gid;
     mode_t umask;
-    uint32_t serial;      /* raised whenever the rest changes */
     uint64_t caps;        /* effective capabilities */
     uint64_t fsize_limit; /* bytes; RLIMIT_FSIZE */
     int ngroups;

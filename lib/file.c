@@ -48,23 +48,47 @@ static ssize_t copy_out(const struct shmfs *fs, uint32_t ino, const struct inode
     return (ssize_t)n;
 }
 
-ssize_t file_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off)
+/*
+ * One state of the file. Under the lock, if it comes to that, it goes by way of a buffer of our own, at most
+ * SLOT_STAGE bytes: the caller's memory may be mapped from a file whose pages wait for that very lock (A9).
+ */
+static ssize_t read_once(struct shmfs *fs, uint32_t ino, uint8_t *buf, size_t n, uint64_t off)
 {
+    AUTO_FREE uint8_t *bounce = NULL;
     struct reading rd;
     ssize_t r;
 
-    if (off < 0)
-        return -EINVAL;
     reading_init(&rd, fs, ino);
     do {
         r = reading_begin(&rd);
         if (r < 0)
             return r;
         r = is_file(inode_at(fs, ino));
+        if (unlikely(rd.locked) && r == 0) {
+            n = MIN(n, (size_t)SLOT_STAGE);
+            bounce = malloc(MAX(n, (size_t)1));
+            r = bounce == NULL ? -ENOMEM : 0;
+        }
         if (r == 0)
-            r = copy_out(fs, ino, inode_at(fs, ino), buf, n, (uint64_t)off);
+            r = copy_out(fs, ino, inode_at(fs, ino), bounce != NULL ? bounce : buf, n, off);
     } while (reading_again(&rd));
+    if (bounce != NULL && r > 0)
+        memcpy(buf, bounce, (size_t)r);
     return r;
+}
+
+ssize_t file_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off)
+{
+    size_t done = 0;
+    ssize_t r;
+
+    if (off < 0)
+        return -EINVAL;
+    do {
+        r = read_once(fs, ino, (uint8_t *)buf + done, n - done, (uint64_t)off + done);
+        done += r > 0 ? (size_t)r : 0;
+    } while (r >= SLOT_STAGE && done < n); /* it was short by way of the buffer, or that was the end */
+    return r < 0 && done == 0 ? r : (ssize_t)done;
 }
 
 static bool stamp_not_after(struct stamp a, struct stamp b)

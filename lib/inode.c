@@ -21,6 +21,8 @@ static int reading_lock(struct reading *rd)
             return -EAGAIN;
         nap_us(READING_NAP_US);
         rd->seq = LOAD(&rd->fs->inode_rts[rd->ino].seq);
+        region_reading++;
+        rd->guarded = true;
         return 0;
     }
     r = txn_begin(rd->fs, &rd->txn);
@@ -54,19 +56,13 @@ int reading_begin_slowly(struct reading *rd)
     return reading_lock(rd);
 }
 
-/* What was not read under the guard: with the lock, or attached read-only and with patience. */
+/* What was read under the lock. */
 bool reading_again_slowly(struct reading *rd)
 {
-    if (rd->locked) {
-        txn_abort(&rd->txn);
-        rd->locked = false;
-        return false;
-    }
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    if (likely((rd->seq & 1) == 0 && LOAD_RELAXED(&rd->fs->inode_rts[rd->ino].seq) == rd->seq))
-        return false;
-    rd->tries++;
-    return true;
+    assert(rd->locked);
+    txn_abort(&rd->txn);
+    rd->locked = false;
+    return false;
 }
 
 int inode_is_valid(const struct inode *in)

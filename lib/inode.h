@@ -71,7 +71,7 @@ static inline bool reading_again(struct reading *rd)
     if (unlikely(LOAD_RELAXED(&rd->fs->any_hole)))
         region_mend(rd->fs);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    if (likely(LOAD_RELAXED(&rd->fs->inode_rts[rd->ino].seq) == rd->seq))
+    if (likely(LOAD_RELAXED(&rd->fs->inode_rts[rd->ino].seq) == rd->seq && (rd->seq & 1) == 0))
         return false;
     rd->tries++;
     return true;

@@ -147,10 +147,8 @@ void inode_unuse(struct shmfs *fs, uint32_t use)
         return;
     uint64_t *record = use_at(fs, use);
     uint32_t ino = use_ino(LOAD_RELAXED(record));
-    if (!region_inode_ok(fs, ino) || txn_begin(fs, &t) < 0) {
-        STORE(record, UINT64_C(0)); /* without a slot: the next to free orphans finds it */
-        return;
-    }
+    if (!region_inode_ok(fs, ino) || txn_begin(fs, &t) < 0)
+        return; /* without a slot the record stays until we detach or die: better than a file that nobody frees */
     STORE_RELAXED(&t.slot->closing.n, ino);
     ORDER();
     __atomic_exchange_n(record, UINT64_C(0), __ATOMIC_SEQ_CST);

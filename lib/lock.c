@@ -17,11 +17,12 @@ static uint32_t *low_half(uint64_t *word)
     return (uint32_t *)(void *)word;
 }
 
-void lock_futex_wait32(uint32_t *word, uint32_t seen, long us)
+int lock_futex_wait32(uint32_t *word, uint32_t seen, long us)
 {
     struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
 
-    syscall(SYS_futex, word, FUTEX_WAIT, seen, us < 0 ? NULL : &ts, NULL, 0);
+    return syscall(SYS_futex, word, FUTEX_WAIT, seen, us < 0 ? NULL : &ts, NULL, 0) < 0 && errno == EINTR ? -EINTR
+                                                                                                          : 0;
 }
 
 void lock_futex_wake32(uint32_t *word, int n)
@@ -29,9 +30,9 @@ void lock_futex_wake32(uint32_t *word, int n)
     syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
 }
 
-void lock_futex_wait(uint64_t *word, uint32_t seen, long us)
+int lock_futex_wait(uint64_t *word, uint32_t seen, long us)
 {
-    lock_futex_wait32(low_half(word), seen, us);
+    return lock_futex_wait32(low_half(word), seen, us);
 }
 
 void lock_futex_wake(uint64_t *word, int n)

@@ -44,9 +44,9 @@ static inline int lock_take(struct shmfs *fs, struct lockword *w, uint64_t stamp
 void lock_wake(struct lockword *w);
 
 /* Futexes on words of the region, of 64-bit ones the low half. us: at most so long; < 0: for ever. */
-void lock_futex_wait(uint64_t *word, uint32_t seen, long us);
+int lock_futex_wait(uint64_t *word, uint32_t seen, long us); /* 0; -EINTR: a signal was handled */
 void lock_futex_wake(uint64_t *word, int n);
-void lock_futex_wait32(uint32_t *word, uint32_t seen, long us);
+int lock_futex_wait32(uint32_t *word, uint32_t seen, long us);
 void lock_futex_wake32(uint32_t *word, int n);
 uint64_t lock_now_ns(void); /* CLOCK_MONOTONIC */
 

@@ -150,9 +150,10 @@ static int in_use(const char *path, struct shmfs_diag *diag)
         return refuse(diag, SHMFS_REASON_NOT_FILE, 0, 0, -EINVAL);
     if (region_open(path, SHMFS_ATTACH_PRIVATE, &fs, &unused) < 0)
         return 0; /* not a region: --force was said */
-    uint32_t pid = proc_other_pid(fs);
+    uint32_t pid = 0;
+    bool used = proc_other(fs, &pid);
     region_close(fs);
-    return pid != 0 ? refuse(diag, SHMFS_REASON_IN_USE, pid, 0, -EBUSY) : 0;
+    return used ? refuse(diag, SHMFS_REASON_IN_USE, pid, 0, -EBUSY) : 0;
 }
 
 /* Gives the nameless file its name; with `force` in place of what is there. */

@@ -233,7 +233,8 @@ int namei_tmpfile(struct shmfs *fs, struct namei_dir parent, const struct namei_
     return r;
 }
 
-static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const struct dir_name *name, bool ref)
+static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const struct dir_name *name, bool ref,
+                      bool nameless)
 {
     uint32_t parent = at.ino;
     struct inode *in = inode_at(t->fs, ino), *dir = inode_at(t->fs, parent);
@@ -252,6 +253,8 @@ static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const st
         return r == 0 ? -EEXIST : r;
     if (in->nlink >= LINK_MAX_COUNT)
         return -EMLINK;
+    if (in->nlink == 0 && !nameless)
+        return -ENOENT;
     inode_edit(t, parent);
     inode_edit(t, ino);
     entry_name(&e, t->fs, ino);
@@ -267,7 +270,7 @@ static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const st
 }
 
 int namei_link(struct shmfs *fs, uint32_t ino, struct namei_dir parent, const struct dir_name *name, bool ref,
-               struct shmfs_attr *ret)
+               bool nameless, struct shmfs_attr *ret)
 {
     struct shmfs_attr attr;
     int r;
@@ -280,7 +283,7 @@ int namei_link(struct shmfs *fs, uint32_t ino, struct namei_dir parent, const st
         r = txn_begin(fs, &t);
         if (r < 0)
             return r;
-        r = finish(&t, link_inode(&t, ino, parent, name, ref), ino, &attr);
+        r = finish(&t, link_inode(&t, ino, parent, name, ref, nameless), ino, &attr);
     } while (r == 1);
     if (r == 0)
         *ret = attr;
@@ -314,7 +317,7 @@ static int removable(const struct inode *target, bool dir)
     return dir && target->size > 0 ? -ENOTEMPTY : 0;
 }
 
-/* -EAGAIN also where the name is not what it was when it was looked up without a lock. */
+/* -ESTALE: the name is not what it was when it was looked up without a lock. */
 static int remove_entry(struct txn *t, struct namei_dir at, const struct dir_name *name,
                         const struct dir_entry *seen, bool isdir)
 {
@@ -331,7 +334,7 @@ static int remove_entry(struct txn *t, struct namei_dir at, const struct dir_nam
     if (r < 0)
         return r;
     if (e.ino != seen->ino || e.generation != seen->generation)
-        return -EAGAIN;
+        return -ESTALE;
     r = entry_inode(t, &e, &target);
     if (r == 0)
         r = removable(target, isdir);
@@ -364,8 +367,7 @@ int namei_remove(struct shmfs *fs, struct namei_dir parent, const struct dir_nam
         if (r < 0)
             return r;
         r = finish(&t, remove_entry(&t, parent, name, seen != NULL ? seen : &e, dir), 0, NULL);
-        seen = NULL; /* the next time, look again */
-    } while (r == 1);
+    } while (r == 1 || (r == -ESTALE && seen == NULL && region_inode_ok(fs, parent.ino)));
     return r;
 }
 
@@ -447,7 +449,7 @@ static int side_check(struct txn *t, struct side *s)
     if (r < 0 && r != -ENOENT)
         return r;
     if (e.ino != s->e.ino || e.generation != s->e.generation)
-        return -EAGAIN;
+        return -ESTALE;
     s->e = e;
     s->in = NULL;
     return e.ino != 0 ? entry_inode(t, &e, &s->in) : 0;
@@ -614,7 +616,6 @@ int namei_rename(struct shmfs *fs, struct namei_dir parent, const struct dir_nam
         if (seen != NULL) {
             rn.from.e = seen[0];
             rn.to.e = seen[1];
-            seen = NULL; /* the next time, look again */
         }
         if (r == 0 && rn.from.e.ino == 0)
             r = -ENOENT;
@@ -623,6 +624,53 @@ int namei_rename(struct shmfs *fs, struct namei_dir parent, const struct dir_nam
         if (r < 0)
             return r;
         r = finish(&t, rename_locked(&t, &rn), 0, NULL);
-    } while (r == 1);
+    } while (r == 1 || (r == -ESTALE && seen == NULL));
+    return r;
+}
+
+/* ---- symbolic links ---------------------------------------------------------------------------- */
+
+static ssize_t link_target(const struct shmfs *fs, uint32_t ino, const struct inode *in, char *ret, size_t n)
+{
+    uint64_t size = LOAD_RELAXED(&in->size);
+    struct map_at at;
+    struct blkref blk;
+    uint64_t len;
+    int r;
+
+    if (!S_ISLNK(in->mode))
+        return -EINVAL;
+    if ((in->flags & INODE_LINK_INLINE) != 0) {
+        if (size > INODE_INLINE)
+            return -EUCLEAN;
+        memcpy(ret, in->inline_target, MIN(n, (size_t)size));
+        return (ssize_t)size;
+    }
+    r = map_find(fs, ino, in, 0, &at);
+    if (r < 0)
+        return r;
+    if (size >= BLOCK_SIZE || !map_at_block(&at, 0, &blk, &len))
+        return -EUCLEAN;
+    memcpy(ret, region_block(fs, blk), MIN(n, (size_t)size));
+    return (ssize_t)size;
+}
+
+ssize_t namei_readlink(struct shmfs *fs, struct namei_dir link, char *ret, size_t n)
+{
+    const struct inode *in = inode_at(fs, link.ino);
+    struct reading rd;
+    ssize_t r;
+
+    reading_init(&rd, fs, link.ino);
+    do {
+        r = reading_begin(&rd);
+        if (r < 0)
+            return r;
+        r = inode_is_valid(in);
+        if (r == 0 && link.generation != NAMEI_ANY && in->generation != link.generation)
+            r = -ESTALE;
+        if (r == 0)
+            r = link_target(fs, link.ino, in, ret, n);
+    } while (reading_again(&rd));
     return r;
 }

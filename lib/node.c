@@ -229,46 +229,12 @@ int shmfs_node_setattr(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *
     LEAVE(fs, r);
 }
 
-static ssize_t link_target(const struct shmfs *fs, uint32_t ino, const struct inode *in, char *ret, size_t n)
-{
-    uint64_t size = LOAD_RELAXED(&in->size);
-    struct map_at at;
-    struct blkref blk;
-    uint64_t len;
-    int r;
-
-    if (!S_ISLNK(in->mode))
-        return -EINVAL;
-    if ((in->flags & INODE_LINK_INLINE) != 0) {
-        if (size > INODE_INLINE)
-            return -EUCLEAN;
-        memcpy(ret, in->inline_target, MIN(n, (size_t)size));
-        return (ssize_t)size;
-    }
-    r = map_find(fs, ino, in, 0, &at);
-    if (r < 0)
-        return r;
-    if (size >= BLOCK_SIZE || !map_at_block(&at, 0, &blk, &len))
-        return -EUCLEAN;
-    memcpy(ret, region_block(fs, blk), MIN(n, (size_t)size));
-    return (ssize_t)size;
-}
-
 ssize_t shmfs_node_readlink(struct shmfs *fs, uint32_t ino, char *ret, size_t n)
 {
-    struct reading rd;
     ssize_t r;
 
     ENTER(fs, ino);
-    reading_init(&rd, fs, ino);
-    do {
-        r = reading_begin(&rd);
-        if (r < 0)
-            return leave(fs, r);
-        r = inode_is_valid(inode_at(fs, ino));
-        if (r == 0)
-            r = link_target(fs, ino, inode_at(fs, ino), ret, n);
-    } while (reading_again(&rd));
+    r = namei_readlink(fs, dir_ref(ino), ret, n);
     if (r >= 0)
         file_read_time(fs, ino);
     return leave(fs, r);
@@ -277,7 +243,7 @@ ssize_t shmfs_node_readlink(struct shmfs *fs, uint32_t ino, char *ret, size_t n)
 int shmfs_node_mknod(struct shmfs *fs, uint32_t parent, const char *name, mode_t mode, dev_t rdev,
                      const struct shmfs_maker *maker, bool ref, struct shmfs_attr *ret)
 {
-    struct namei_new new = { .mode = mode, .rdev = rdev, .maker = maker, .ref = ref };
+    struct namei_new new = { .mode = mode & (S_IFMT | 07777), .rdev = rdev, .maker = maker, .ref = ref };
 
     ENTER(fs, parent);
     if ((mode & S_IFMT) == 0)
@@ -344,7 +310,7 @@ int shmfs_node_link(struct shmfs *fs, uint32_t ino, uint32_t newparent, const ch
     r = dir_name_make(fs, newname, &name);
     if (r < 0)
         return r == -EINVAL && newname[0] == '.' ? -EEXIST : r;
-    LEAVE(fs, namei_link(fs, ino, dir_ref(newparent), &name, ref, ret));
+    LEAVE(fs, namei_link(fs, ino, dir_ref(newparent), &name, ref, true, ret));
 }
 
 int shmfs_node_unlink(struct shmfs *fs, uint32_t parent, const char *name)

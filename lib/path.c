@@ -34,8 +34,7 @@ enum { PREFIXES = 16, PREFIX_BYTES = 112 };
 
 struct prefix {
     uint64_t fs_id;
-    const struct cred *cred; /* whose search permissions were looked at, and ... */
-    uint32_t cred_serial;    /* ... in which state */
+    const struct cred *cred; /* whose search permissions were looked at; one is never changed */
     uint32_t len, npassed;
     uint32_t ino, generation;
     struct passed passed[STEPS_KEPT];
@@ -85,7 +84,7 @@ static bool prefix_find(struct walk *w, const char *path, size_t len)
 {
     const struct prefix *p = prefix_at(path, len);
 
-    if (p == NULL || p->fs_id != w->fs->id || p->cred != w->cred || p->cred_serial != w->cred->serial ||
+    if (p == NULL || p->fs_id != w->fs->id || p->cred != w->cred ||
         p->len != len || memcmp(p->bytes, path, len) != 0)
         return false;
     for (uint32_t i = 0; i < p->npassed; i++) {
@@ -108,7 +107,6 @@ static void prefix_keep(const struct walk *w, const char *path, size_t len, cons
         return;
     p->fs_id = w->fs->id;
     p->cred = w->cred;
-    p->cred_serial = w->cred->serial;
     p->len = (uint32_t)len;
     p->npassed = w->npassed;
     p->ino = at->dir.ino;
@@ -191,7 +189,8 @@ static int step(struct walk *w, const struct dir_name *name, struct dir_entry *r
 /* "." and ".." want search permission too. */
 static int dots(struct walk *w, bool parent)
 {
-    struct inode head;
+    struct inode head, again;
+    uint32_t generation;
     int r = path_head(w->fs, w->ino, w->generation, &head);
 
     if (r == 0 && !S_ISDIR(head.mode))
@@ -202,9 +201,17 @@ static int dots(struct walk *w, bool parent)
         return r;
     if (!region_inode_ok(w->fs, head.parent.n))
         return -EUCLEAN;
-    /* A directory that is there has a parent that is there. */
+    /* A directory that is there has a parent that is there: so look at both, and at the first again. */
+    generation = LOAD(&inode_at(w->fs, head.parent.n)->generation);
+    r = path_head(w->fs, w->ino, w->generation, &again);
+    if (r < 0)
+        return r;
+    if (again.nlink == 0)
+        return -ENOENT;
+    if (again.parent.n != head.parent.n)
+        return -ESTALE;
     w->ino = head.parent.n;
-    w->generation = LOAD_RELAXED(&inode_at(w->fs, w->ino)->generation);
+    w->generation = generation;
     return 0;
 }
 
@@ -212,17 +219,12 @@ static int dots(struct walk *w, bool parent)
 static int follow(struct walk *w, const struct dir_entry *e, const char *rest)
 {
     char target[PATH_BYTES];
-    struct inode head;
     ssize_t n;
-    int r;
 
     if (++w->links > LINKS)
         return -ELOOP;
     w->npassed = STEPS_KEPT + 1;
-    r = path_head(w->fs, e->ino, e->generation, &head);
-    if (r < 0)
-        return r;
-    n = shmfs_node_readlink(w->fs, e->ino, target, sizeof(target));
+    n = namei_readlink(w->fs, (struct namei_dir){ e->ino, e->generation }, target, sizeof(target));
     if (n < 0)
         return n == -EINVAL ? -ESTALE : (int)n;
     size_t left = strlen(rest);
@@ -281,6 +283,8 @@ static int component(struct walk *w, struct path_at *ret)
         ret->dir.ino = w->ino;
         ret->dir.generation = w->generation;
         ret->found = r == 0;
+        memcpy(ret->last, s, ret->name.len); /* under a lock the caller's memory is not looked at (A9) */
+        ret->name.s = ret->last;
         ret->nameless = false;
         ret->writable = w->writable;
         ret->slash = slash;

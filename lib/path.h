@@ -15,13 +15,14 @@ enum path_flags {
 /* Where a path led. */
 struct path_at {
     struct namei_dir dir;  /* the directory of the last name, unless `nameless` */
-    struct dir_name name;  /* points into the path, or into `buf` */
+    struct dir_name name;  /* points to `last`: the structure does not move */
     struct dir_entry e;    /* if found */
     bool found;
     bool nameless; /* the path ended in the root, "." or ".." : e is that directory, with no name */
     bool writable; /* the directory is the caller's own, writable, and not sticky: nothing more to ask */
     bool slash;    /* it ended in a slash: nothing but a directory will do */
     char *buf;     /* the path as rewritten by symbolic links, or NULL */
+    char last[NAME_MAX_BYTES + 1];
 };
 
 /*

@@ -20,7 +20,7 @@ static off_t life_byte(const struct shmfs *fs, uint32_t index)
  * the kernel that lets go of it when the address space ends (death of the last thread, or exec), whatever
  * descriptors a program closes or its children inherit. 0, or -EBUSY.
  */
-static int life_begin(struct shmfs *fs, uint32_t index, void **ret_life)
+static int life_begin(struct shmfs *fs, uint32_t index, bool inherit, void **ret_life)
 {
     struct flock fl = {
         .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1
@@ -28,6 +28,8 @@ static int life_begin(struct shmfs *fs, uint32_t index, void **ret_life)
     char path[32];
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fs->fd);
+    if (!region_fd_ok(fs))
+        return -EIO;
     AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -36,6 +38,8 @@ static int life_begin(struct shmfs *fs, uint32_t index, void **ret_life)
     void *p = mmap(NULL, BLOCK_SIZE, PROT_NONE, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED)
         return -errno;
+    if (!inherit)
+        madvise(p, BLOCK_SIZE, MADV_DONTFORK);
     *ret_life = p;
     return 0;
 }
@@ -55,7 +59,7 @@ static bool life_locked(struct shmfs *fs, uint32_t index)
         .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = life_byte(fs, index), .l_len = 1
     };
 
-    return fcntl(fs->fd, F_OFD_GETLK, &fl) != 0 || fl.l_type != F_UNLCK;
+    return !region_fd_ok(fs) || fcntl(fs->fd, F_OFD_GETLK, &fl) != 0 || fl.l_type != F_UNLCK;
 }
 
 uint64_t proc_own_ns(void)
@@ -113,16 +117,18 @@ static void describe_self(struct proc_entry *e)
     read_name(e->name, sizeof(e->name));
 }
 
-static int enroll(struct shmfs *fs, uint32_t flags, struct procref *ret, void **ret_life)
+/* Takes the first free one of entries [from, to). */
+static int enroll(struct shmfs *fs, uint32_t from, uint32_t to, bool inherit, struct procref *ret, void **ret_life)
 {
+    bool driver = !inherit && (fs->flags & SHMFS_ATTACH_DRIVER) != 0;
     struct timespec now;
 
-    for (uint32_t i = 0; i < fs->l.nprocs; i++) {
+    for (uint32_t i = from; i < to; i++) {
         struct proc_entry *e = &fs->procs[i];
 
         if (LOAD(&e->inc) != 0)
             continue;
-        int r = life_begin(fs, i, ret_life);
+        int r = life_begin(fs, i, inherit, ret_life);
         if (r == -EBUSY)
             continue;
         if (r < 0)
@@ -130,7 +136,7 @@ static int enroll(struct shmfs *fs, uint32_t flags, struct procref *ret, void **
         clock_gettime(CLOCK_REALTIME, &now);
         describe_self(e); /* a child says anew who it is */
         e->attached = now.tv_sec;
-        e->flags = flags;
+        e->flags = driver ? PROC_DRIVER : 0;
         uint64_t inc = (fs->rt->next_inc + 1) & ((UINT64_C(1) << 48) - 1);
         inc = MAX(inc, UINT64_C(1));
         STORE(&fs->rt->next_inc, inc);
@@ -144,17 +150,17 @@ static int enroll(struct shmfs *fs, uint32_t flags, struct procref *ret, void **
 
 int proc_enroll(struct shmfs *fs)
 {
-    bool driver = (fs->flags & SHMFS_ATTACH_DRIVER) != 0;
-    int r = enroll(fs, driver ? PROC_DRIVER : 0, &fs->self, &fs->life);
+    return enroll(fs, 0, fs->l.nprocs - 1, false, &fs->self, &fs->life);
+}
 
-    if (r == 0)
-        madvise(fs->life, BLOCK_SIZE, MADV_DONTFORK);
-    return r;
+int proc_enroll_to_bury(struct shmfs *fs)
+{
+    return enroll(fs, fs->l.nprocs - 1, fs->l.nprocs, false, &fs->self, &fs->life);
 }
 
 int proc_enroll_child(struct shmfs *fs, struct procref *ret, void **ret_life)
 {
-    return enroll(fs, 0, ret, ret_life);
+    return enroll(fs, 0, fs->l.nprocs - 1, true, ret, ret_life);
 }
 
 void proc_child_drop(struct shmfs *fs, struct procref child, void *life)
@@ -208,14 +214,17 @@ bool proc_get(struct shmfs *fs, uint32_t index, struct proc_entry *ret, struct p
     return true;
 }
 
-uint32_t proc_other_pid(struct shmfs *fs)
+bool proc_other(struct shmfs *fs, uint32_t *ret_pid)
 {
     struct proc_entry e;
     struct procref ref;
 
     for (uint32_t i = 0; i < fs->l.nprocs; i++) {
-        if (proc_get(fs, i, &e, &ref) && ref.v != fs->self.v && proc_alive(fs, ref))
-            return e.pid;
+        if (proc_get(fs, i, &e, &ref) && ref.v != fs->self.v && proc_alive(fs, ref)) {
+            if (ret_pid != NULL)
+                *ret_pid = e.pid;
+            return true;
+        }
     }
-    return 0;
+    return false;
 }

@@ -27,6 +27,8 @@ static inline uint64_t proc_inc(struct procref ref)
  * -EUSERS: the table is full (of the living: bury the dead first).
  */
 int proc_enroll(struct shmfs *fs);
+/* Takes the one entry that nobody keeps: for who finds all others taken by the dead, to bury them. */
+int proc_enroll_to_bury(struct shmfs *fs);
 /*
  * A place for a child that is about to be forked; under the attach lock. Its life lock is kept by a mapping
  * that the child inherits, and that the parent is to unmap once it has.
@@ -51,7 +53,7 @@ bool proc_get(struct shmfs *fs, uint32_t index, struct proc_entry *ret, struct p
 /* Inode number of our PID namespace. */
 uint64_t proc_own_ns(void);
 
-/* Some living process other than this one; 0 if there is none. */
-uint32_t proc_other_pid(struct shmfs *fs);
+/* Is some process other than this one alive? Its pid, as its entry has it, goes to ret_pid (may be NULL). */
+bool proc_other(struct shmfs *fs, uint32_t *ret_pid);
 
 #endif

@@ -25,6 +25,7 @@ static int64_t now_ns(void)
 static void record_free(struct range *r)
 {
     r->ino.n = 0;
+    r->kind = 0; /* nor does it say any more that somebody waits */
     ORDER();
     STORE(&r->owner.v, UINT64_C(0));
 }
@@ -38,8 +39,11 @@ static struct range *record_take(struct shmfs *fs)
         struct range *r = &fs->ranges[(start + i) % fs->l.nranges];
         uint64_t none = 0;
 
-        if (LOAD_RELAXED(&r->owner.v) == 0 && CAS(&r->owner.v, &none, fs->self.v))
+        if (LOAD_RELAXED(&r->owner.v) == 0 && CAS(&r->owner.v, &none, fs->self.v)) {
+            r->kind = 0; /* what it was before says nothing any more */
+            r->ino.n = 0;
             return r;
+        }
     }
     return NULL;
 }
@@ -72,17 +76,17 @@ static bool overlaps(const struct range *r, const struct shmfs_range *want)
     return r->start <= want->end && want->start <= r->end;
 }
 
-/* Under the inode's lock: a lock of somebody else's that is in the way. */
+/* Under the inode's lock: of the locks of others that are in the way, the one that begins first. */
 static struct range *in_the_way(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want)
 {
-    struct range *r = record_at(fs, fs->inode_rts[ino].ranges, ino);
+    struct range *r = record_at(fs, fs->inode_rts[ino].ranges, ino), *first = NULL;
 
     for (uint32_t n = 0; r != NULL && n < fs->l.nranges; n++, r = record_at(fs, r->next, ino)) {
         if (overlaps(r, want) && same_class(r->kind, want->kind) && !ours(fs, r, want) &&
-            (r->type == F_WRLCK || want->type == F_WRLCK))
-            return r;
+            (r->type == F_WRLCK || want->type == F_WRLCK) && (first == NULL || r->start < first->start))
+            first = r;
     }
-    return NULL;
+    return first;
 }
 
 /* ---- changing ---------------------------------------------------------------------------------- */
@@ -155,6 +159,7 @@ static bool joins(const struct range *r, uint16_t type, uint64_t start, uint64_t
            (r->end == UINT64_MAX || r->end + 1 >= start);
 }
 
+/* 1: the undo log is full, and what is done so far is to be committed; for giving up only. */
 static int apply(struct change *c, const struct shmfs_range *want)
 {
     struct shmfs *fs = c->t->fs;
@@ -166,7 +171,7 @@ static int apply(struct change *c, const struct shmfs_range *want)
         int gone = 0;
 
         if (txn_room(c->t) < 512)
-            return -ENOLCK;
+            return want->type == F_UNLCK ? 1 : -ENOLCK;
         if (ours(fs, r, want) && want->type != F_UNLCK && joins(r, (uint16_t)want->type, start, end)) {
             start = MIN(start, r->start);
             end = MAX(end, r->end);
@@ -207,20 +212,21 @@ static int change_end(struct change *c, int r)
 {
     struct shmfs *fs = c->t->fs;
 
-    if (r == 0 && c->freed_some)
+    if (r >= 0 && c->freed_some)
         __atomic_add_fetch(&fs->inode_rts[c->ino].range_seq, 1, __ATOMIC_SEQ_CST);
-    if (r == 0)
+    if (r >= 0)
         txn_commit(c->t);
     else
         r = txn_abort_for(c->t, r);
-    while (r == 0 && c->dropped != 0) {
+    for (uint32_t n = 0; r >= 0 && n < fs->l.nranges && c->dropped != 0 && c->dropped <= fs->l.nranges; n++) {
         struct range *out = &fs->ranges[c->dropped - 1];
-        c->dropped = out->next;
-        record_free(out);
+        c->dropped = LOAD_RELAXED(&out->next);
+        if (LOAD(&out->owner.v) == fs->self.v)
+            record_free(out);
     }
     while (c->nspare > 0)
         record_free(c->spare[--c->nspare]);
-    if (r == 0 && c->freed_some)
+    if (r >= 0 && c->freed_some)
         wake(fs, c->ino);
     return r;
 }
@@ -256,7 +262,7 @@ static int try_set(struct shmfs *fs, uint32_t ino, const struct shmfs_range *wan
     } else if (r == 0) {
         r = apply(&c, want);
     }
-    if (r != 0) { /* the undo log takes those that were linked out again */
+    if (r < 0) { /* the undo log takes those that were linked out again */
         c.nspare = spares;
         memcpy(c.spare, all, sizeof(all));
     }
@@ -307,18 +313,29 @@ int range_set(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, in
 {
     uint64_t start = lock_now_ns(), circle = 0, now;
     struct range *me = NULL, blocker;
+    bool gave_up = false;
     uint32_t seen = 0;
     int r;
 
     for (;;) {
         do
             r = try_set(fs, ino, want, &blocker, &seen);
-        while (r == -EAGAIN);
+        while (r == -EAGAIN || r == 1);
         now = lock_now_ns();
         if (r != -EBUSY)
             break;
         if (!proc_alive(fs, blocker.owner)) {
             r = range_drop_all(fs, blocker.owner);
+            if (r < 0)
+                break;
+            continue;
+        }
+        if (want->kind == SHMFS_LOCK_FLOCK && !gave_up) {
+            /* flock(2): what one had is given up before one waits for the other kind, or fails */
+            struct shmfs_range all = *want;
+            all.type = F_UNLCK;
+            gave_up = true;
+            r = range_set(fs, ino, &all, 0);
             if (r < 0)
                 break;
             continue;
@@ -341,7 +358,10 @@ int range_set(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, in
                 break;
             }
         }
-        lock_futex_wait32(&fs->inode_rts[ino].range_seq, seen, (long)left_us);
+        if (lock_futex_wait32(&fs->inode_rts[ino].range_seq, seen, (long)left_us) == -EINTR) {
+            r = -EINTR;
+            break;
+        }
         if (unlikely(LOAD_RELAXED(&fs->broken))) {
             r = -EIO;
             break;
@@ -411,8 +431,13 @@ static int drop(struct shmfs *fs, struct range *r, struct procref owner)
         if (ret < 0)
             return ret;
         ret = txn_lock_inode(&t, ino);
-        if (ret < 0)
+        if (ret < 0 && ret != -EUCLEAN)
             return txn_abort_for(&t, ret);
+        if (ret == -EUCLEAN) { /* the inode's lock is damaged: its chain is lost, the record is not */
+            txn_abort(&t);
+            CAS(&r->owner.v, &expected, UINT64_C(0));
+            return 0;
+        }
         struct range *prev = NULL, *at = record_at(fs, fs->inode_rts[ino].ranges, ino);
         for (uint32_t n = 0; at != NULL && at != r && n < fs->l.nranges; n++) {
             prev = at;

@@ -145,15 +145,26 @@ void recover_alone(struct shmfs *fs)
         fs->procs[i].inc = 0;
 }
 
-/* Drops a record whose process of incarnation `inc` is dead. */
+/*
+ * Drops a record of one who is dead. Where the inode is damaged, the record goes alone: what it kept stays
+ * allocated, and nobody is kept out for it.
+ */
 static int bury_use(struct shmfs *fs, uint32_t index, uint64_t word, uint64_t inc)
 {
-    if (region_inode_ok(fs, use_ino(word)))
-        return inode_drop_use(fs, index, word, inc);
-    CAS(use_at(fs, index), &word, UINT64_C(0)); /* scribbled on */
-    return 0;
+    uint32_t proc = use_proc(word);
+    int r = -EUCLEAN;
+
+    if (proc < fs->l.nprocs && region_inode_ok(fs, use_ino(word)))
+        r = inode_drop_use(fs, index, word, inc);
+    if (r == -EUCLEAN) {
+        if (proc >= fs->l.nprocs || LOAD(&fs->procs[proc].inc) == inc)
+            CAS(use_at(fs, index), &word, UINT64_C(0));
+        r = 0;
+    }
+    return r;
 }
 
+/* Those of one process; of all, whoever they are, if it is 0. */
 static int bury_uses(struct shmfs *fs, struct procref ref)
 {
     int ret = 0;
@@ -161,32 +172,32 @@ static int bury_uses(struct shmfs *fs, struct procref ref)
     for (uint32_t i = 0; i < use_count(fs); i++) {
         uint64_t word = LOAD(use_at(fs, i));
 
-        if (word != 0 && use_proc(word) == proc_index(ref)) {
-            int r = bury_use(fs, i, word, proc_inc(ref));
-            ret = r < 0 ? r : ret;
-        }
+        if (word == 0 || (ref.v != 0 && use_proc(word) != proc_index(ref)))
+            continue;
+        uint64_t inc = ref.v != 0                         ? proc_inc(ref)
+                       : use_proc(word) < fs->l.nprocs ? LOAD(&fs->procs[use_proc(word)].inc)
+                                                       : 0;
+        int r = bury_use(fs, i, word, inc);
+        ret = r < 0 ? r : ret;
     }
     return ret;
 }
 
+int recover_process(struct shmfs *fs, struct procref ref)
+{
+    int r = bury_uses(fs, ref);
+
+    return r == 0 ? range_drop_all(fs, ref) : r;
+}
+
 int recover_uses(struct shmfs *fs)
 {
-    int ret = 0;
+    int ret = bury_uses(fs, (struct procref){ 0 });
 
-    for (uint32_t i = 0; i < use_count(fs); i++) {
-        uint64_t word = LOAD(use_at(fs, i));
-
-        if (word != 0 && use_proc(word) >= fs->l.nprocs) {
-            CAS(use_at(fs, i), &word, UINT64_C(0)); /* scribbled on */
-        } else if (word != 0 && LOAD(&fs->procs[use_proc(word)].inc) == 0) {
-            int r = bury_use(fs, i, word, 0);
-            ret = r < 0 ? r : ret;
-        }
-    }
     for (uint32_t i = 0; i < fs->l.nranges; i++) {
         struct procref owner = { LOAD(&fs->ranges[i].owner.v) };
 
-        if (owner.v != 0 && !proc_alive(fs, owner))
+        if (owner.v != 0)
             range_drop_all(fs, owner);
     }
     return ret;
@@ -214,9 +225,7 @@ static int bury_process(struct shmfs *fs, uint32_t index, struct procref ref)
     int r = bury_slots(fs, ref);
 
     if (r == 0)
-        r = bury_uses(fs, ref);
-    if (r == 0)
-        r = range_drop_all(fs, ref);
+        r = recover_process(fs, ref);
     if (r == 0)
         CAS(&fs->procs[index].inc, &inc, UINT64_C(0));
     return r;

@@ -26,10 +26,9 @@ void recover_alone(struct shmfs *fs);
  * of them. For who holds nothing.
  */
 int recover_dead(struct shmfs *fs);
-/*
- * After recover_alone(): drops the uses and byte-range locks of all whose entry is free by now, and frees
- * what only they kept.
- */
+/* Drops all uses and byte-range locks of a process: one that is dead, or this one, which is leaving. */
+int recover_process(struct shmfs *fs, struct procref ref);
+/* After recover_alone(), for who has none of its own yet: drops all there are, and frees what only they kept. */
 int recover_uses(struct shmfs *fs);
 /* Frees the entries of the dead who left nothing; needs neither a slot nor an entry of one's own. */
 void recover_entries(struct shmfs *fs);

@@ -101,16 +101,23 @@ static void guard_handler(int sig, siginfo_t *info, void *context)
     guard_chain(sig, info, context);
 }
 
-/* Somebody may have put a handler of its own in the place of ours since: that one goes behind ours. */
+/*
+ * Once. Somebody may have put a handler of its own in front of ours since, which calls ours: then ours must not go in
+ * front of that again. But where ours was thrown out for the default, it comes back.
+ */
 static void guard_install(void)
 {
+    static bool installed;
     struct sigaction sa = { .sa_sigaction = guard_handler, .sa_flags = SA_SIGINFO | SA_NODEFER }, now;
 
     sigemptyset(&sa.sa_mask);
     if (sigaction(SIGBUS, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 &&
         now.sa_sigaction == guard_handler)
         return;
-    sigaction(SIGBUS, &sa, &guard_old);
+    if (installed && ((now.sa_flags & SA_SIGINFO) != 0 || now.sa_handler != SIG_DFL))
+        return;
+    if (sigaction(SIGBUS, &sa, &guard_old) == 0)
+        installed = true;
 }
 
 int region_guard(struct shmfs *fs, void *base, uint64_t len)
@@ -289,6 +296,8 @@ int region_open(const char *path, unsigned flags, struct shmfs **ret_fs, struct 
     if (fs == NULL)
         return -ENOMEM;
     fs->fd = fd;
+    fs->dev = st.st_dev;
+    fs->ino = st.st_ino;
     fs->l = l;
     fs->flags = flags;
     fs->private_ = (flags & SHMFS_ATTACH_PRIVATE) != 0;
@@ -324,7 +333,8 @@ void region_close(struct shmfs *fs)
 {
     region_unguard(fs, fs->base);
     munmap(fs->base, (size_t)fs->map_len);
-    close(fs->fd);
+    if (region_fd_ok(fs))
+        close(fs->fd);
     pthread_mutex_destroy(&fs->lock);
     free(fs);
 }
@@ -356,7 +366,9 @@ int region_lock(struct shmfs *fs)
 {
     struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1 };
 
-    if (fs->private_ || fs->readonly)
+    if (!region_fd_ok(fs))
+        return -EIO;
+    if (fs->private_)
         fl.l_type = F_RDLCK; /* all that a descriptor opened for reading may ask for */
     for (int tries = 0; tries < 5000; tries++) {
         if (fcntl(fs->fd, F_OFD_SETLK, &fl) == 0)
@@ -372,7 +384,15 @@ void region_unlock(struct shmfs *fs)
 {
     struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1 };
 
-    fcntl(fs->fd, F_OFD_SETLK, &fl);
+    if (region_fd_ok(fs))
+        fcntl(fs->fd, F_OFD_SETLK, &fl);
+}
+
+bool region_fd_ok(const struct shmfs *fs)
+{
+    struct stat st;
+
+    return fstat(fs->fd, &st) == 0 && st.st_dev == fs->dev && st.st_ino == fs->ino;
 }
 
 /* ---- the host's memory ------------------------------------------------------------------------- */
@@ -383,6 +403,8 @@ int region_reserve(struct shmfs *fs, uint64_t off, uint64_t len)
 
     if (fs->private_)
         return 0;
+    if (fs->base != NULL && !region_fd_ok(fs))
+        return -EIO;
     for (;;) {
         if (fallocate(fs->fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) == 0) {
             region_mend(fs); /* it is about to be used */
@@ -401,22 +423,19 @@ void region_punch(struct shmfs *fs, uint64_t off, uint64_t len)
 {
     UNCANCELLED;
 
-    if (!fs->private_)
+    if (!fs->private_ && region_fd_ok(fs))
         (void)!fallocate(fs->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
 }
 
 int region_identity(struct shmfs *fs, struct runtime_id *ret)
 {
     struct runtime_id id = { 0 };
-    struct stat st;
 
     AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (fd < 0 || read(fd, id.boot_id, 36) != 36)
         return -ENOSYS; /* no /proc: nothing can be known of other processes */
-    if (fstat(fs->fd, &st) < 0)
-        return -errno;
-    id.dev = st.st_dev;
-    id.ino = st.st_ino;
+    id.dev = fs->dev;
+    id.ino = fs->ino;
     *ret = id;
     return 0;
 }

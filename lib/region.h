@@ -23,6 +23,7 @@ struct shmfs {
     uint64_t holes[8]; /* pages that it replaced for a reader, to be mapped back */
     int any_hole;      /* there are such */
     struct layout l;
+    uint64_t dev, ino; /* of the region file */
     uint64_t id; /* of this attach, unique in the process */
 
     struct superblock *sb;
@@ -87,6 +88,11 @@ void region_geometry(const struct superblock *sb, const struct layout *l, struct
 int region_lock(struct shmfs *fs);
 void region_unlock(struct shmfs *fs);
 
+/*
+ * Is our descriptor still that of the region? A program may have closed all that it had, and its number be
+ * another file's by now (A8).
+ */
+bool region_fd_ok(const struct shmfs *fs);
 /* Has the host set memory aside for [off, off + len): no later SIGBUS there (P5). -ENOSPC. */
 int region_reserve(struct shmfs *fs, uint64_t off, uint64_t len);
 /* How many readings this thread is in, whose faults at holes do not count. */

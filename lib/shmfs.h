@@ -12,17 +12,19 @@
  * Trust. Whoever may open the region for writing may store anything into it. Permissions are checked
  * as the kernel would, by the credentials that the process had when it attached: they keep honest
  * programs from mistakes, and nobody from malice. Who must not be trusted gets the mount, or a
- * region file that it may only read.
+ * region file that it may only read: then it can change nothing, and do no more than hold others up at
+ * attaching, by locks on that file.
  *
  * Contract of every function, unless it says otherwise:
- *   - returns 0, a count or an offset, or a negative errno; errno itself is not touched. ret_*
- *     arguments are untouched on failure;
+ *   - returns 0, a count or an offset, or a negative errno; what errno is afterwards means nothing.
+ *     ret_* arguments are untouched on failure;
  *   - may be called from any number of threads and processes at once, also on one handle; but a
  *     handle must not be used during or after the call that ends it;
  *   - takes effect at one instant, for direct processes and the mount alike, or not at all, also
  *     when its process is killed within it. The exceptions name what is left;
- *   - is no cancellation point. A thread that ends within a call (by asynchronous cancellation) or
- *     leaves it by a jump out of a signal handler has done all of it or nothing;
+ *   - is no cancellation point, and must not be called with asynchronous cancellation enabled;
+ *   - touches the caller's memory only while it holds nothing: a fault in it may be handled, also by a
+ *     jump out of the handler. What the call did is then undone, or done as a whole;
  *   - must not be called from a signal handler that interrupted a call of this library;
  *   - sizes and offsets are in bytes.
  *
@@ -35,7 +37,7 @@
  *   -EAGAIN     a read-only attach could not get a look at a whole state for 20 ms: somebody is
  *               changing the object all the time, or was stopped or killed within a change
  *   -ESTALE     a read-only attach: the file of this handle is removed
- *   -EUSERS     more threads at work than the region has transaction slots
+ *   -EUSERS     more threads, at work or idle after work, than the region has transaction slots
  *   -ENFILE     the region's table of open files is full
  *   -ENOSPC     the filesystem is full, or the host has no memory for more
  *   -EBADF      the handle does not belong to this process: see "Fork"
@@ -49,7 +51,7 @@
  * may each go on, close, or die, without harm to the other. It inherits no locks. If no place was
  * free, or the process may no longer open the region file (it has changed its user or root since it
  * attached), or the child was made by another way than fork() (clone, vfork), every call with what it
- * inherited gives -EBADF, and its mappings are not there. After exec there is nothing left to close: the
+ * inherited gives -EBADF, and its mappings are not there. It may attach anew. After exec there is nothing left to close: the
  * attach has ended.
  *
  * Death of others. Whatever a killed process held is given back within 10 ms where a driver runs,
@@ -174,7 +176,7 @@ int shmfs_msync(struct shmfs_file *file, off_t off, size_t len);
  * Sleeps until the file's (or directory's) version differs from *version, then stores the present
  * one there and returns 0. Start with *version = 0, which no file has. Every change of content,
  * names or attributes raises the version; reading, and stores through pointers, do not.
- * timeout_ms: -1 waits for ever, 0 only looks. -ETIMEDOUT; *version is untouched then.
+ * timeout_ms: -1 waits for ever, 0 only looks. -ETIMEDOUT, -EINTR; *version is untouched then.
  * A change by somebody who was killed right after it may be seen up to 50 ms late. A read-only attach
  * polls, every 1 to 20 ms.
  */
@@ -182,7 +184,10 @@ int shmfs_wait(struct shmfs_file *file, uint64_t *version, int timeout_ms);
 
 int shmfs_fstat(struct shmfs_file *file, struct stat *ret_st);
 int shmfs_ftruncate(struct shmfs_file *file, off_t size);
-/* mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE; else -EOPNOTSUPP. */
+/*
+ * mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE; else -EOPNOTSUPP. Killed while it
+ * fills, some of it is there; while it zeroes a file that is mapped, some is zero.
+ */
 int shmfs_fallocate(struct shmfs_file *file, int mode, off_t off, off_t len);
 /* As lseek(2) with SEEK_DATA and SEEK_HOLE; -ENXIO. */
 off_t shmfs_lseek_data(struct shmfs_file *file, off_t off);
@@ -200,7 +205,8 @@ int shmfs_futimens(struct shmfs_file *file, const struct timespec times[2]);
  * F_OFD_SETLK, F_OFD_SETLKW (owned by this handle). l_whence: SEEK_SET or SEEK_END. They hold between
  * direct processes, and with programs on a mount made with local_lock=none. -EAGAIN: held by
  * another; -EDEADLK: waiting would never end; -ENOLCK: the region's table of locks is full.
- * Locks of the dead are given back. A waiter looks again at least every 50 ms.
+ * Locks of the dead are given back. A waiter looks again at least every 50 ms. -EINTR: a signal was
+ * handled while waiting.
  */
 int shmfs_fcntl(struct shmfs_file *file, int cmd, struct flock *lock);
 /* As flock(2): LOCK_SH, LOCK_EX or LOCK_UN, with LOCK_NB: -EWOULDBLOCK. */

@@ -103,9 +103,15 @@ int txn_attach(struct shmfs *fs)
 
 void txn_detach(struct shmfs *fs)
 {
+    live_change(fs->id, 0);
+    txn_give_slots_back(fs);
+}
+
+void txn_give_slots_back(struct shmfs *fs)
+{
     if (mine.fs_id == fs->id)
         mine.fs_id = 0;
-    live_change(fs->id, 0);
+    fs->nfree_slots = 0;
     for (uint32_t i = 0; fs->self.v != 0 && i < fs->l.nslots; i++) {
         if (LOAD(&fs->slots[i].owner.v) == fs->self.v)
             txn_slot_free(fs, i);

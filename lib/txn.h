@@ -50,6 +50,9 @@ struct txn {
 int txn_attach(struct shmfs *fs);  /* makes the slot pool usable */
 void txn_detach(struct shmfs *fs); /* gives all of our slots back; no transaction may be running */
 
+/* Gives all of our slots back, while no transaction of ours runs; the next one takes others. */
+void txn_give_slots_back(struct shmfs *fs);
+
 /*
  * This thread is in a transaction. Where a call of a program begins, it is not, unless it left another call by a
  * jump: then txn_leave_behind() rolls back what it left.
