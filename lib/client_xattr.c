@@ -51,8 +51,6 @@ static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, c
 {
     const struct cred *cred = client_cred(fs);
 
-    if (xattr_name_check(name) == -EOPNOTSUPP)
-        return -EOPNOTSUPP;
     if (begins(name, "trusted."))
         return cred_capable(cred, CAP_SYS_ADMIN) ? 0 : want == WANT_WRITE ? -EPERM : -ENODATA;
     if (begins(name, "system."))
@@ -62,6 +60,8 @@ static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, c
                        (strcmp(name, XATTR_CAPABILITY) == 0 && cred_capable(cred, CAP_SETFCAP))
                    ? 0
                    : -EPERM;
+    if (!begins(name, "user."))
+        return cred_permits(fs, cred, ino, head, want); /* no such namespace, as will be said then */
     if (!S_ISREG(head->mode) && !S_ISDIR(head->mode)) /* no user attributes on links and devices */
         return want == WANT_WRITE ? -EPERM : -ENODATA;
     if (want == WANT_WRITE && S_ISDIR(head->mode) && (head->mode & S_ISVTX) != 0) {

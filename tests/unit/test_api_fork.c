@@ -260,11 +260,18 @@ static void test_api_fork_child_works_with_slots_of_its_own(void **state)
     assert_ends_well(&child);
 }
 
-/* The region file cannot be opened any more by who it is now: it has what it has. */
+/* The region file cannot be opened any more by who it is now: there is no life lock to be had for the child. */
+static void is_cut_off(void)
+{
+    struct stat st;
+
+    CHECK_EQ(shmfs_stat(fs, "/f", &st), -EBADF);
+}
+
 static void fork_as_nobody(void)
 {
     become(NOBODY, NOBODY, 0);
-    in_child(use_a_little);
+    in_child(is_cut_off);
     use_a_little();
 }
 
@@ -280,10 +287,11 @@ static void test_api_fork_after_giving_up_rights(void **state)
 static void fork_in_an_empty_root(void)
 {
     MUST(chroot("/proc/self/fdinfo"));
-    in_child(use_a_little);
+    in_child(is_cut_off);
+    use_a_little();
 }
 
-/* Nor is there need for /proc, or for any path at all. */
+/* Nor where there is no /proc to open it by. Who is attached needs no path any more. */
 static void test_api_fork_where_there_are_no_paths(void **state)
 {
     if (geteuid() != 0)
