@@ -138,6 +138,7 @@ static void prepare(struct shmfs *fs)
     c->heir = fs->readonly;
     if (!fs->readonly && child_enroll(fs) == 0) {
         c->heir = child_uses(fs) == 0;
+        proc_say_changed(fs); /* whoever looked for uses meanwhile looks again */
         if (!c->heir)
             child_drop(fs);
     }

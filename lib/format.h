@@ -157,7 +157,7 @@ struct runtime {
     uint64_t next_inc;     /* attach lock: incarnation for the next process */
     struct procref driver; /* attach lock: the mounted driver, if any */
     uint64_t mount_epoch;  /* attach lock: lookup counts of other epochs are void */
-    uint32_t nattach;      /* attach lock: raised by every attach and detach; a futex */
+    uint32_t nattach;      /* raised by every attach and detach, and after use records were copied; a futex */
     uint8_t pad[128 - 84];
     /* ---- cache line: locks without an inode ---- */
     struct lockword rename_lock; /* ancestry of directories */

@@ -134,6 +134,7 @@ void inode_close_end(struct txn *t)
         if (inode_is_valid(inode_at(t->fs, ino)) == 0)
             inode_reap_if_unused(t, ino);
         inode_settle(t);
+        txn_checkpoint(t); /* until the freeing is committed, whoever buries us must ask again */
     }
     ORDER();
     STORE(&t->slot->closing.n, 0u);

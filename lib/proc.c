@@ -101,8 +101,8 @@ static void read_name(char *name, size_t n)
     name[strcspn(name, "\n")] = 0;
 }
 
-/* To the driver, which watches over processes that it knows of. */
-static void say_changed(struct shmfs *fs)
+/* To the driver, which watches over processes that it knows of; and to who looks for uses (use_any()). */
+void proc_say_changed(struct shmfs *fs)
 {
     __atomic_add_fetch(&fs->rt->nattach, 1, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, &fs->rt->nattach, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
@@ -142,7 +142,7 @@ static int enroll(struct shmfs *fs, uint32_t from, uint32_t to, bool inherit, st
         STORE(&fs->rt->next_inc, inc);
         STORE(&e->inc, inc); /* from here on the entry counts */
         *ret = proc_ref(i, inc);
-        say_changed(fs);
+        proc_say_changed(fs);
         return 0;
     }
     return -EUSERS;
@@ -186,7 +186,7 @@ void proc_leave(struct shmfs *fs)
     STORE(&fs->procs[i].inc, 0);
     life_end(fs);
     fs->self.v = 0;
-    say_changed(fs);
+    proc_say_changed(fs);
 }
 
 bool proc_alive(struct shmfs *fs, struct procref ref)

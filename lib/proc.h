@@ -36,6 +36,8 @@ int proc_enroll_to_bury(struct shmfs *fs);
 int proc_enroll_child(struct shmfs *fs, struct procref *ret, void **ret_life);
 /* It will not be: the entry is free again. */
 void proc_child_drop(struct shmfs *fs, struct procref child, void *life);
+/* Raises runtime.nattach and wakes who sleeps on it: an entry changed, or use records were copied for a child. */
+void proc_say_changed(struct shmfs *fs);
 /* In the child: that is who we are now. */
 void proc_become_child(struct shmfs *fs, struct procref child, void *life);
 /* Gives the entry up; whatever the process held must be gone. */

@@ -111,7 +111,8 @@ static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
         if (got && slot_is_dead(fs, index)) { /* look again under the lock (A8) */
             slot_recover(fs, index);
             /* Somebody in the middle of a transaction may not wait for an inode: the locks are free, that is enough. */
-            if (fs->slots[index].closing.n == 0 || LOAD_RELAXED(&fs->slots[me].nlocks) == 1)
+            if (fs->slots[index].closing.n == 0 ||
+                (LOAD_RELAXED(&fs->slots[me].nlocks) == 1 && me != TXN_UNDERTAKERS_SLOT))
                 slot_end(fs, index);
         }
         if (got)

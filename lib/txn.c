@@ -155,10 +155,7 @@ void txn_slot_free(struct shmfs *fs, uint32_t index)
     STORE(&s->owner.v, 0);
 }
 
-enum {
-    UNDERTAKERS_SLOT = 0, /* never anybody's for long, so that the dead can always be buried */
-    CLAIM_PATIENCE = 20,  /* ms to wait for who has it */
-};
+enum { CLAIM_PATIENCE = 20 }; /* ms to wait for who has the undertakers' slot */
 
 /* 0; -EBUSY: somebody else has it; -ENOSPC: there is no memory for it. */
 static int slot_take(struct shmfs *fs, uint32_t index)
@@ -201,10 +198,10 @@ static int slot_claim(struct shmfs *fs, uint32_t *ret_index)
     int r = slot_search(fs, ret_index);
 
     for (int tries = 0; r == -EUSERS && fs->bury != NULL && tries < CLAIM_PATIENCE; tries++) {
-        if (slot_take(fs, UNDERTAKERS_SLOT) == 0) {
+        if (slot_take(fs, TXN_UNDERTAKERS_SLOT) == 0) {
             for (uint32_t i = 1; i < fs->l.nslots; i++)
-                fs->bury(fs, UNDERTAKERS_SLOT, i);
-            txn_slot_free(fs, UNDERTAKERS_SLOT);
+                fs->bury(fs, TXN_UNDERTAKERS_SLOT, i);
+            txn_slot_free(fs, TXN_UNDERTAKERS_SLOT);
             return slot_search(fs, ret_index);
         }
         nap_us(1000); /* somebody else is at it: soon there will be some */

@@ -47,6 +47,8 @@ struct txn {
     struct held held[SLOT_LOCKS];
 };
 
+enum { TXN_UNDERTAKERS_SLOT = 0 }; /* never anybody's for long, so that the dead can always be buried */
+
 int txn_attach(struct shmfs *fs);  /* makes the slot pool usable */
 void txn_detach(struct shmfs *fs); /* gives all of our slots back; no transaction may be running */
 

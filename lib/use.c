@@ -32,23 +32,35 @@ int use_add(struct shmfs *fs, uint32_t ino, uint32_t proc, enum use_kind kind, u
     return -ENFILE;
 }
 
-bool use_any(const struct shmfs *fs, uint32_t ino, enum use_kind kind, uint32_t except)
+static bool scan(const struct shmfs *fs, uint32_t ino, enum use_kind kind, uint32_t except)
 {
     uint32_t at = home(fs, ino);
 
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t n = 0; n < fs->l.nuses; n++, at = (at + 1) & (fs->l.nuses - 1)) {
         const struct use_bucket *b = &fs->uses[at];
 
         for (uint32_t i = 0; i < USE_RECORDS; i++) {
             uint64_t word = LOAD(&b->records[i]);
 
-            if (word != 0 && (word & USE_ENDING) == 0 && use_ino(word) == ino && (kind == 0 || use_kind(word) == kind) &&
-                at * USE_RECORDS + i != except)
+            if (word != 0 && (word & USE_ENDING) == 0 && use_ino(word) == ino &&
+                (kind == 0 || use_kind(word) == kind) && at * USE_RECORDS + i != except)
                 return true;
         }
         if (LOAD(&b->overflow) == 0)
             break;
     }
+    return false;
+}
+
+bool use_any(const struct shmfs *fs, uint32_t ino, enum use_kind kind, uint32_t except)
+{
+    uint32_t forks;
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    do { /* a fork copies records without the lock, perhaps from what we have yet to see to what we have seen */
+        forks = LOAD(&fs->rt->nattach);
+        if (scan(fs, ino, kind, except))
+            return true;
+    } while (LOAD(&fs->rt->nattach) != forks);
     return false;
 }
