@@ -38,6 +38,7 @@ SCENARIOS = {
     "buffers": ("use", "-DDEATHS=0 -DTSO", SAFETY),
     "records": ("use", "-DDEATHS=1", SAFETY),
     "two-tenders": ("use", "-DDEATHS=2 -DFILES=1 -DTENDERS=2", SAFETY),
+    "fork": ("use", "-DDEATHS=1 -DFILES=1 -DFORK", SAFETY),
 }
 
 # (scenario, macro, error, the rule that it breaks)
@@ -68,6 +69,7 @@ MUTANTS = [
     ("two-tenders", "LOGGED_RECORD", ASSERTION, "no record is cleared under an undo log"),
     ("two-tenders", "BLIND_CLEAR", ASSERTION, "records of the dead are cleared under the lock"),
     ("two-tenders", "NO_INC_CHECK", ASSERTION, "whose the entry is, is asked again under the lock"),
+    ("fork", "NO_COPY_COUNT", ASSERTION, "who looks at the records looks again if some were copied meanwhile"),
 ]
 
 

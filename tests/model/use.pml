@@ -15,9 +15,13 @@
  *            the entry is free, and may be another's.
  *   DROP     (inode_drop_use) lock the inode; if the record is still there, and the entry that of the dead: mark the
  *            record as ending, under the undo log: it counts no more; REAP; commit; record 0; release.
+ *   FORK     (child_uses) copy the record for the child's entry, without a look at the inode; then count the copies,
+ *            before the child is there. REAP reads that number before and after it looks: another, and it looks again.
+ *            Otherwise it may see neither the copy, which was not there yet, nor the original, which is there no more.
  *
- * Either of two rules would do: that the sequence is odd from before REAP looks until the generation is another one, or
- * that OPEN reads it twice. The code has both, the second for the sake of what else OPEN reads; so there is no mutant.
+ * Either of two rules would do: that the sequence is odd from before REAP looks until the generation is another one,
+ * or that OPEN reads it twice. The code has both, the second for the sake of what else OPEN reads; so neither has
+ * a mutant.
  *
  * The inode's lock and the recovery locks are single steps here; tests/model/lock.pml has them in detail. So is
  * freeing: a chain is done over and over until it is committed. What an undertaker does as the slot
@@ -40,6 +44,11 @@
 #define MORTAL(p) (p == 0 || p == TENDER)
 #define ENTRIES 1
 #define ENTRY(p) 0
+#elif defined(FORK)
+/* The second opener is the child of the first, which has the life lock until then. */
+#define MORTAL(p) (p != 1 || forked)
+#define ENTRIES 2
+#define ENTRY(p) (p)
 #else
 #define MORTAL(p) true
 #define ENTRIES 2
@@ -60,6 +69,12 @@
 #define NOT_IT GONE
 #else
 #define NOT_IT TAKE_BACK
+#endif
+
+#ifdef FORK
+#define FULL(at) true /* of records of other inodes, for all we know */
+#else
+#define FULL(at) (record[at] != 0)
 #endif
 
 #define OWN_WORD (ENTRY(me) + 1)
@@ -136,7 +151,7 @@ inline look()
 proctype opener(byte me)
 {
     byte e, s, g;
-    bit found;
+    bit found, count;
 
     {
 #if TENDERS > 1
@@ -145,6 +160,14 @@ proctype opener(byte me)
         :: me == 0 -> come = true
         :: me != 0 && inc[0] == 0 -> inc[0] = me + 1
         :: me != 0 && inc[0] != 0 && !alive[TENDER] && !alive[SECOND_TENDER] -> goto GONE
+        fi
+    }
+#elif defined(FORK)
+    atomic {
+        if
+        :: me == 0 -> come = true
+        :: me != 0 && forked -> e = child_record; g = gen; goto OPEN
+        :: me != 0 && !alive[0] && !forked -> alive[1] = false; false /* as if it had died at once */
         fi
     }
 #else
@@ -166,7 +189,7 @@ proctype opener(byte me)
 #else
         if
         :: record[0] == 0 -> e = 0
-        :: record[0] != 0 && record[1] == 0 -> e = 1
+        :: FULL(0) && record[1] == 0 -> e = 1
         :: else -> g = 0; goto GONE /* no room */
         fi;
         record[e] = OWN_WORD
@@ -177,6 +200,18 @@ proctype opener(byte me)
 #endif
     atomic { has[me] = 1; assert(used && gen == g) }
     /* The file is open. */
+#ifdef FORK
+    if
+    :: me == 0 ->
+        atomic { child_record = 1 - e; assert(record[child_record] == 0); record[child_record] = ENTRY(1) + 1 }
+#ifndef NO_COPY_COUNT
+        copies++;
+#endif
+        atomic { has[1] = 1; forked = true }
+    :: else
+    fi;
+OPEN:
+#endif
     atomic { assert(used && gen == g); has[me] = 0 }
 TAKE_BACK:
     close();
@@ -195,7 +230,7 @@ GONE:
 proctype unlinker(byte me)
 {
     byte files;
-    bit found;
+    bit found, count;
 
     {
     skip;
@@ -270,7 +305,7 @@ inline drop_use()
 proctype tender(byte me)
 {
     byte n, e, ref;
-    bit found;
+    bit found, count;
 
     {
     if

@@ -24,6 +24,10 @@ bit closing[OPENERS];
 byte tending; /* a process + 1: has the recovery lock of a slot that was closing */
 
 bool alive[PROCS + 1];
+#ifdef FORK
+byte copies, child_record; /* records copied for children; the child's */
+bool forked;
+#endif
 bool come; /* the first opener has */
 byte left; /* processes that are still to end */
 
@@ -138,8 +142,20 @@ inline scan()
 #ifndef NO_FENCE_SCAN
     DRAINED;
 #endif
+#ifdef FORK
+    do
+    :: count = copies;
+        found = COUNTS(0);
+        found = found || COUNTS(1);
+        if
+        :: atomic { found || copies == count -> count = 0; break }
+        :: else
+        fi
+    od
+#else
     found = COUNTS(0);
     found = found || COUNTS(1)
+#endif
 }
 
 /* inode_reap_if_unused(), once it has looked: what is small is freed within the transaction, what is not by a todo. */
