@@ -37,8 +37,8 @@ SCENARIOS = {
     "progress": ("lock", "-DPROCS=2 -DDEATHS=2 -DMERCY", PROGRESS),
     "buffers": ("use", "-DDEATHS=0 -DTSO", SAFETY),
     "records": ("use", "-DDEATHS=1", SAFETY),
-    "two-deaths": ("use", "-DDEATHS=2 -DFILES=1", SAFETY),
-    "two-tenders": ("use", "-DDEATHS=1 -DFILES=1 -DTENDERS=2", SAFETY),
+    "two-tenders": ("use", "-DDEATHS=2 -DFILES=1 -DTENDERS=2", SAFETY),
+    "fork": ("use", "-DDEATHS=1 -DFILES=1 -DFORK", SAFETY),
 }
 
 # (scenario, macro, error, the rule that it breaks)
@@ -59,13 +59,17 @@ MUTANTS = [
     ("reuse", "NO_SECOND_LOOK", ASSERTION, "who has the recovery lock looks again"),
     ("reuse", "NO_REREAD", ASSERTION, "a slot's owner is read again after he was found dead"),
     ("progress", "NO_LOOK_AT_OWNER", STARVED, "a waiter asks whether the owner is dead"),
-    ("buffers", "NO_FENCE_UNLINK", ASSERTION, "a fence between storing the links and looking at the records"),
-    ("buffers", "NO_FENCE_CLOSE", ASSERTION, "a fence between marking the record and looking at the links"),
-    ("buffers", "NO_SECOND_READ", ASSERTION, "who has recorded an open reads the sequence again"),
+    ("buffers", "NO_FENCE_OPEN", ASSERTION, "a fence between taking a record and looking at the inode"),
+    ("buffers", "NO_FENCE_SCAN", ASSERTION, "a fence between storing the links and looking at the records"),
+    ("buffers", "NO_FENCE_CLOSE", ASSERTION, "a fence between clearing the record and looking at the links"),
+    ("buffers", "LOOK_FIRST", ASSERTION, "who opens looks at the inode when the record is there"),
+    ("records", "NO_CLOSING", ASSERTION, "the slot says what is being closed until the inode was looked after"),
+    ("records", "CLOSING_BEFORE_COMMIT", ASSERTION, "it says so until what was done to the inode is committed"),
     ("records", "SAME_GENERATION", ASSERTION, "who gives a record up looks at whatever file the number is by now"),
-    ("records", "RECORD_FIRST", ASSERTION, "a record stays until the inode was looked after"),
-    ("two-deaths", "LOGGED_RECORD", ASSERTION, "a record is never under an undo log"),
-    ("two-tenders", "BLIND_CLEAR", ASSERTION, "records of the dead change by compare-and-swap"),
+    ("two-tenders", "LOGGED_RECORD", ASSERTION, "no record is cleared under an undo log"),
+    ("two-tenders", "BLIND_CLEAR", ASSERTION, "records of the dead are cleared under the lock"),
+    ("two-tenders", "NO_INC_CHECK", ASSERTION, "whose the entry is, is asked again under the lock"),
+    ("fork", "NO_COPY_COUNT", ASSERTION, "who looks at the records looks again if some were copied meanwhile"),
 ]
 
 

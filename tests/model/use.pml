@@ -4,24 +4,31 @@
  * inode number, used for one file after another; a name that is unlinked and made anew; a table of
  * records, of which anybody takes a free one by compare-and-swap. Processes may be killed before any step.
  *
- *   OPEN     name → generation; sequence (even), links, generation; take a record; sequence again: unchanged, and
- *            the file is open. Changed: give the record back as in CLOSE, and start anew (here: another
- *            opener does).
- *   CLOSE    mark the record as closing; fence; links. None: lock the inode, and free it if it still has none,
- *            is not free, and no record counts. Then, last of all, clear the record.
- *   UNLINK   lock the inode; sequence odd, links 0; fence; look at all records. None counts: note the reaping in
- *            the slot. Commit, sequence even; free; release.
- *   TEND     CLOSE for the records of the dead, by compare-and-swap: others may be at it.
+ *   OPEN     (inode_use) name → generation; take a record, fence; sequence (even), generation, links, sequence again:
+ *            the same, and the file is open. Otherwise CLOSE, and start anew (here: another opener does).
+ *   CLOSE    (inode_unuse) slot.closing; record 0; fence; links. None: END. Otherwise slot.closing 0.
+ *   END      (inode_close_end) lock the inode; REAP; commit; slot.closing 0; release.
+ *   UNLINK   lock the inode; sequence odd, links 0; REAP; commit; sequence even, release.
+ *   REAP     (inode_reap_if_unused, inode_settle) if it is an inode, without links: sequence odd; fence; look at all
+ *            records. None counts: free the inode under the undo log; or note a todo, commit, and then free it.
+ *   TEND     (bury_process) for an entry of the dead: END, if its slot was closing; DROP for its records; then
+ *            the entry is free, and may be another's.
+ *   DROP     (inode_drop_use) lock the inode; if the record is still there, and the entry that of the dead: mark the
+ *            record as ending, under the undo log: it counts no more; REAP; commit; record 0; release.
+ *   FORK     (child_uses) copy the record for the child's entry, without a look at the inode; then count the copies,
+ *            before the child is there. REAP reads that number before and after it looks: another, and it looks again.
+ *            Otherwise it may see neither the copy, which was not there yet, nor the original, which is there no more.
  *
- * A record that is closing does not count as a use, but stays until the inode was looked after: so a death anywhere
- * leaves either the record, or a todo in a slot, or nothing to do. No record is ever under an undo
- * log: what was cleared may be another's when the log is rolled back.
+ * Either of two rules would do: that the sequence is odd from before REAP looks until the generation is another one,
+ * or that OPEN reads it twice. The code has both, the second for the sake of what else OPEN reads; so neither has
+ * a mutant.
  *
- * The inode's lock and the recovery lock are single steps here; tests/model/lock.pml has them in detail. Freeing
- * is one step: it is a todo, done over and over until it is committed. With TSO, stores to sequence, links and
- * records go through a FIFO of two for each process, as on x86; compare-and-swap and fences wait until it is
- * empty. Without, they are in memory at once, which is the same as long as each is followed by a
- * fence before the next load.
+ * The inode's lock and the recovery locks are single steps here; tests/model/lock.pml has them in detail. So is
+ * freeing: a chain is done over and over until it is committed. What an undertaker does as the slot
+ * of the dead, it does as its own here. An opener who finds the sequence odd gives up here, and waits for the lock there.
+ * With TSO, stores to sequence and links go through a FIFO of two for each process, as on x86; compare-and-swap,
+ * exchange and fences wait until it is empty. Without, they are in memory at once, which is the same as long as
+ * each is followed by a fence before the next load. Nobody but an undertaker reads slot.closing.
  */
 #ifndef DEATHS
 #define DEATHS 1
@@ -33,12 +40,23 @@
 #define TENDERS 1
 #endif
 #if TENDERS > 1
-#define MORTAL(p) (p == 0) /* is buried by two at once */
+/* Two bury at once, and the first opener's entry becomes the second one's. */
+#define MORTAL(p) (p == 0 || p == TENDER)
+#define ENTRIES 1
+#define ENTRY(p) 0
+#elif defined(FORK)
+/* The second opener is the child of the first, which has the life lock until then. */
+#define MORTAL(p) (p != 1 || forked)
+#define ENTRIES 2
+#define ENTRY(p) (p)
 #else
 #define MORTAL(p) true
+#define ENTRIES 2
+#define ENTRY(p) (p)
 #endif
 #define RECORDS 2
 
+#define OPENERS 2
 #define UNLINKER 2
 #define TENDER 3
 #define SECOND_TENDER 4
@@ -47,70 +65,163 @@
 
 #include "use_state.pml"
 
+#ifdef LOOK_FIRST
+#define NOT_IT GONE
+#else
+#define NOT_IT TAKE_BACK
+#endif
+
+#ifdef FORK
+#define FULL(at) true /* of records of other inodes, for all we know */
+#else
+#define FULL(at) (record[at] != 0)
+#endif
+
+#define OWN_WORD (ENTRY(me) + 1)
+#if defined(TSO)
+#define RECORD_IS_OWN true /* or will be */
+#else
+#define RECORD_IS_OWN (record[e] == OWN_WORD)
+#endif
+
+/* Of slot p, whose inode lock we have. */
+inline end_close(p)
+{
+    reap_if_unused();
+    settle();
+#ifndef CLOSING_BEFORE_COMMIT
+    commit();
+#endif
+    closing[p] = 0
+}
+
+inline close()
+{
+#ifndef NO_CLOSING
+    closing[me] = 1;
+#endif
+#ifdef NO_FENCE_CLOSE
+    STORE(TO_RECORD + e, 0);
+    e = 0;
+#else
+    atomic { DRAINED -> assert(RECORD_IS_OWN); record[e] = 0; e = 0 }
+#endif
+    if
+#ifdef SAME_GENERATION
+    :: atomic { nlink == 0 && gen == g -> g = 0 };
+#else
+    :: atomic { nlink == 0 -> g = 0 };
+#endif
+        take_lock();
+        end_close(me);
+        release_lock()
+    :: atomic { else -> g = 0; closing[me] = 0 }
+    fi
+}
+
+/* snapshot(). */
+inline look()
+{
+    atomic {
+        if
+        :: seq % 2 == 0 -> s = seq
+        :: else -> goto NOT_IT
+        fi
+    }
+    atomic {
+        if
+        :: gen == g
+        :: else -> s = 0; goto NOT_IT
+        fi
+    }
+    atomic {
+        if
+        :: nlink != 0
+        :: else -> s = 0; goto NOT_IT
+        fi
+    }
+    atomic {
+        if
+        :: seq == s -> s = 0
+        :: else -> s = 0; goto NOT_IT
+        fi
+    }
+}
+
 proctype opener(byte me)
 {
-    byte d, e, s, g;
-    bit seen, found;
+    byte e, s, g;
+    bit found, count;
 
     {
-    skip;
-OPEN:
+#if TENDERS > 1
     atomic {
-        me == 0 || come -> come = true; /* they are alike: the order is no loss */
+        if
+        :: me == 0 -> come = true
+        :: me != 0 && inc[0] == 0 -> inc[0] = me + 1
+        :: me != 0 && inc[0] != 0 && !alive[TENDER] && !alive[SECOND_TENDER] -> goto GONE
+        fi
+    }
+#elif defined(FORK)
+    atomic {
+        if
+        :: me == 0 -> come = true
+        :: me != 0 && forked -> e = child_record; g = gen; goto OPEN
+        :: me != 0 && !alive[0] && !forked -> alive[1] = false; false /* as if it had died at once */
+        fi
+    }
+#else
+    atomic { me == 0 || come -> come = true } /* they are alike: the order is no loss */
+#endif
+    atomic {
         if
         :: name -> g = gen /* name and inode agree: the directory's sequence sees to it */
         :: else -> goto GONE
         fi
     }
+#ifdef LOOK_FIRST
+    look();
+#endif
     atomic {
-        s = seq;
-        if
-        :: s % 2 == 1 -> goto GONE
-        :: else
-        fi
-    }
-    atomic {
-        if
-        :: nlink == 0 -> goto GONE
-        :: else
-        fi
-    }
-    atomic {
-        if
-        :: gen != g -> goto GONE
-        :: else
-        fi
-    }
-    atomic {
+#ifdef NO_FENCE_OPEN
+        e = me;
+        STORE(TO_RECORD + e, OWN_WORD)
+#else
         if
         :: record[0] == 0 -> e = 0
-        :: record[0] != 0 && record[1] == 0 -> e = 1
-        :: else -> goto GONE /* no room */
+        :: FULL(0) && record[1] == 0 -> e = 1
+        :: else -> g = 0; goto GONE /* no room */
         fi;
-        record[e] = me + 1
-    }
-    atomic {
-        if
-#ifdef NO_SECOND_READ
-        :: true -> has[me] = 1; s = 0
-#else
-        :: seq == s -> has[me] = 1; s = 0
-        :: else -> s = 0; goto TAKE_BACK
+        record[e] = OWN_WORD
 #endif
-        fi;
-        assert(used && gen == g)
     }
+#ifndef LOOK_FIRST
+    look();
+#endif
+    atomic { has[me] = 1; assert(used && gen == g) }
     /* The file is open. */
+#ifdef FORK
+    if
+    :: me == 0 ->
+        atomic { child_record = 1 - e; assert(record[child_record] == 0); record[child_record] = ENTRY(1) + 1 }
+#ifndef NO_COPY_COUNT
+        copies++;
+#endif
+        atomic { has[1] = 1; forked = true }
+    :: else
+    fi;
+OPEN:
+#endif
     atomic { assert(used && gen == g); has[me] = 0 }
 TAKE_BACK:
     close();
 GONE:
-    atomic { DRAINED -> alive[me] = false };
+    atomic { DRAINED -> inc[ENTRY(me)] = (inc[ENTRY(me)] == me + 1 -> 0 : inc[ENTRY(me)]); alive[me] = false };
     false
     } unless {
     d_step {
         !alive[me] ->
-        d = 0; e = 0; s = 0; g = 0; seen = 0; found = 0; has[me] = 0;
+        e = 0; s = 0; g = 0; found = 0; has[me] = 0;
         left--
     }
     }
@@ -118,35 +229,21 @@ GONE:
 
 proctype unlinker(byte me)
 {
-    byte d, s, files;
-    bit found;
+    byte files;
+    bit found, count;
 
     {
     skip;
 UNLINK:
     take_lock();
-    atomic { s = seq; log[me] = UNLINKED; name = 0 }
-    STORE(TO_SEQ, s + 1);
+    atomic { log = UNLINKED; name = 0 }
+    STORE(TO_SEQ, seq + 1);
     STORE(TO_NLINK, 0);
-#ifndef NO_FENCE_UNLINK
-    DRAINED;
-#endif
     scan();
+    reap_found();
+    settle();
+    release_lock();
     atomic {
-        if
-        :: !found -> todo[me] = 1
-        :: else
-        fi;
-        log[me] = NONE /* the commit point */
-    }
-    atomic { STORE(TO_SEQ, s + 2); s = 0 }
-    if
-    :: atomic { !found && DRAINED -> free_inode(me) }
-    :: atomic { found -> found = false }
-    fi;
-    atomic {
-        DRAINED -> assert(lock == me + 1);
-        lock = 0;
         files++;
         if
         :: files == FILES -> goto DONE
@@ -167,17 +264,48 @@ DONE:
     } unless {
     d_step {
         !alive[me] ->
-        d = 0; s = 0; files = 0; found = 0;
+        files = 0; found = 0;
         left--
     }
     }
 }
 
+#ifdef NO_INC_CHECK
+#define STILL_OURS (record[e] % ENDING == n + 1)
+#else
+#define STILL_OURS (record[e] % ENDING == n + 1 && inc[n] == ref)
+#endif
+
+/* Record e of entry n. */
+inline drop_use()
+{
+    take_lock();
+    if
+    :: atomic { STILL_OURS -> log = MARKED; logged_at = e; logged_word = record[e] };
+#ifdef LOGGED_RECORD
+        record[e] = 0;
+#else
+        record[e] = n + 1 + ENDING;
+#endif
+        reap_if_unused();
+        settle();
+        commit();
+#if !defined(LOGGED_RECORD) && !defined(BLIND_CLEAR)
+        record[e] = 0;
+#endif
+        release_lock();
+#ifdef BLIND_CLEAR
+        record[e] = 0
+#endif
+    :: else -> release_lock()
+    fi
+}
+
 /* Also looks after what is left when all others are dead or gone. */
 proctype tender(byte me)
 {
-    byte d, e, g, whose;
-    bit seen, found;
+    byte n, e, ref;
+    bit found, count;
 
     {
     if
@@ -185,46 +313,36 @@ proctype tender(byte me)
     :: else
     fi;
     do
-    :: atomic { e < RECORDS && DEAD(record[e]) -> whose = record[e]; g = gen };
-#ifdef LOGGED_RECORD
-        take_lock();
-        atomic { log[me] = CLEARED; logged_entry[me] = e; logged_record[me] = record[e] }
-        atomic { record[e] = 0; closing[e] = 0 }
-        reap_if_unused();
-        atomic { log[me] = NONE; logged_entry[me] = 0; logged_record[me] = 0 }
-        release_lock();
-#elif defined(BLIND_CLEAR)
-        close();
-#else
-        atomic { /* compare-and-swap */
-            if
-            :: record[e] == whose -> closing[e] = 1
-            :: else -> goto BURIED /* somebody else did it */
-            fi
-        }
+    :: atomic { n < ENTRIES && DEAD(inc[n]) -> ref = inc[n] };
         if
-        :: atomic { nlink == 0 -> skip };
-            take_lock();
-            reap_if_unused();
-            release_lock()
+        :: atomic { closing[ref - 1] && (tending == 0 || DEAD(tending)) -> tending = me + 1 };
+            if
+            :: closing[ref - 1] ->
+                take_lock();
+                end_close(ref - 1);
+                release_lock()
+            :: else
+            fi;
+            tending = 0
+        :: atomic { closing[ref - 1] && tending != 0 && !DEAD(tending) -> goto NEXT } /* -EBUSY */
         :: else
         fi;
-        atomic { /* compare-and-swap */
-            if
-            :: record[e] == whose && closing[e] -> record[e] = 0; closing[e] = 0
-            :: else
-            fi
-        };
-#endif
-BURIED:
-        atomic { DRAINED -> e++; g = 0; whose = 0 }
-    :: atomic { e < RECORDS && !DEAD(record[e]) -> e++ }
-    :: atomic { e == RECORDS && DRAINED -> alive[me] = false }
+        do
+        :: atomic { e < RECORDS && record[e] % ENDING == n + 1 -> skip };
+            drop_use();
+            e++
+        :: atomic { e < RECORDS && record[e] % ENDING != n + 1 -> e++ }
+        :: atomic { e == RECORDS -> inc[n] = (inc[n] == ref -> 0 : inc[n]); break }
+        od;
+NEXT:
+        atomic { ref = 0; e = 0; n++ }
+    :: atomic { n < ENTRIES && !DEAD(inc[n]) -> n++ }
+    :: atomic { n == ENTRIES && DRAINED -> alive[me] = false }
     od
     } unless {
     d_step {
         !alive[me] ->
-        d = 0; e = 0; g = 0; whose = 0; seen = 0; found = 0;
+        n = 0; e = 0; ref = 0; found = 0;
         left--
     }
     }
@@ -261,6 +379,8 @@ init
         alive[1] = true;
         alive[UNLINKER] = true;
         alive[LAST] = true;
+        inc[ENTRY(1)] = 2;
+        inc[ENTRY(0)] = 1;
         left = 4;
 #ifdef TSO
         run memory();
@@ -283,5 +403,6 @@ init
     atomic { left == 1 -> run tender(LAST) }
     left == 0;
     assert(lock == 0 && record[0] == 0 && record[1] == 0 && seq % 2 == 0);
+    assert(inc[ENTRY(0)] == 0 && inc[ENTRY(1)] == 0 && !closing[0] && !closing[1]);
     assert(used == (nlink != 0) && used == name) /* nothing has leaked */
 }

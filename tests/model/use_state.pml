@@ -5,24 +5,34 @@
 bit nlink = 1, used = 1, name = 1;
 byte gen, seq;
 byte lock;     /* a process + 1: whose slot's stamp the word bears */
-byte recovery; /* a process + 1 */
+byte recovery; /* a process + 1: buries the owner of `lock` */
 
-/* The table: a process + 1. */
+/* The process table: a process + 1, which is never used again, as incarnations are. */
+byte inc[ENTRIES];
+
+/* The table of uses: an entry + 1, and the mark. */
+#define ENDING 4
 byte record[RECORDS];
-bit closing[RECORDS]; /* in the same word as the record */
 
-/* Slots, one for each process. */
-mtype = { NONE, UNLINKED, CLEARED };
-mtype log[PROCS + 1] = NONE;
-bit todo[PROCS + 1];
-byte logged_entry[PROCS + 1], logged_record[PROCS + 1];
+/* Slots: what only the owner of `lock` has in its own, and then the rest. */
+mtype = { NONE, UNLINKED, MARKED };
+mtype log = NONE;
+byte logged_at, logged_word;
+bit freed; /* under the log */
+byte todo; /* 1: under the log; 2: for whoever has the slot */
+bit closing[OPENERS];
+byte tending; /* a process + 1: has the recovery lock of a slot that was closing */
 
 bool alive[PROCS + 1];
+#ifdef FORK
+byte copies, child_record; /* records copied for children; the child's */
+bool forked;
+#endif
 bool come; /* the first opener has */
 byte left; /* processes that are still to end */
 
 /* What nobody can see: who has the file open. */
-bit has[PROCS + 1];
+bit has[OPENERS];
 #define OPEN_BY(p) (has[p] && alive[p])
 
 #define DEAD(p) ((p) != 0 && !alive[(p) - 1])
@@ -30,16 +40,14 @@ bit has[PROCS + 1];
 /* ---- stores, and the buffers before memory ---- */
 #define TO_SEQ 0
 #define TO_NLINK 1
-#define TO_CLOSING 2
-#define TO_CLEAR 4
+#define TO_RECORD 2
 
 inline reach_memory(to, value)
 {
     if
     :: to == TO_SEQ -> seq = value
     :: to == TO_NLINK -> nlink = value
-    :: to == TO_CLOSING || to == TO_CLOSING + 1 -> closing[to - TO_CLOSING] = 1
-    :: to >= TO_CLEAR -> record[to - TO_CLEAR] = 0; closing[to - TO_CLEAR] = 0
+    :: to >= TO_RECORD -> record[to - TO_RECORD] = value
     fi
 }
 
@@ -70,15 +78,21 @@ end:
 
 /* ---- under the inode's lock ---- */
 
-/* alloc_inode_free() and so on, as the slot of q. */
-inline free_inode(q)
+/* reap_step(), the last one. */
+inline free_inode()
 {
-    assert(used && nlink == 0);
+    assert(used && nlink == 0 && seq % 2 == 1);
     assert(!OPEN_BY(0) && !OPEN_BY(1));
     used = 0;
-    gen++;
-    seq = seq + 2;
-    todo[q] = 0
+    gen++
+}
+
+inline sequence_even()
+{
+    if
+    :: seq % 2 == 1 -> seq++
+    :: else
+    fi
 }
 
 /* Takes the lock; buries its owner if that one is dead (tests/model/lock.pml). */
@@ -86,94 +100,92 @@ inline take_lock()
 {
     do
     :: atomic { DRAINED && lock == 0 -> lock = me + 1; break }
-    :: atomic { DEAD(lock) && (recovery == 0 || DEAD(recovery)) -> d = lock - 1; recovery = me + 1 };
+    :: atomic { DEAD(lock) && (recovery == 0 || DEAD(recovery)) -> recovery = me + 1 };
         atomic {
             if
-            :: log[d] == UNLINKED -> nlink = 1; name = 1; todo[d] = 0
-            :: log[d] == CLEARED ->
-                record[logged_entry[d]] = logged_record[d];
-                closing[logged_entry[d]] = 0;
-                todo[d] = 0
+            :: freed -> used = 1; gen--
             :: else
-            fi
+            fi;
+            if
+            :: log == UNLINKED -> nlink = 1; name = 1
+            :: log == MARKED -> record[logged_at] = logged_word
+            :: else
+            fi;
+            todo = (todo == 1 -> 0 : todo)
         }
-        log[d] = NONE;
+        commit();
         if
-        :: atomic { todo[d] -> free_inode(d) }
+        :: atomic { todo -> free_inode(); todo = 0 }
         :: else
         fi;
-        atomic {
-            if
-            :: seq % 2 == 1 -> seq++
-            :: else
-            fi
-        }
-        atomic { assert(lock == d + 1); lock = 0 }
-        atomic { recovery = 0; d = 0 }
+        atomic { sequence_even(); assert(DEAD(lock)); lock = 0 }
+        recovery = 0
     od
 }
 
+inline commit()
+{
+    d_step { log = NONE; logged_at = 0; logged_word = 0; freed = 0; todo = (todo -> 2 : 0) }
+}
+
+/* txn_commit(). */
 inline release_lock()
 {
-    atomic { DRAINED -> assert(lock == me + 1); lock = 0 }
+    atomic { DRAINED -> assert(lock == me + 1 && !todo); commit(); sequence_even(); lock = 0 }
 }
 
-#ifdef RECORD_FIRST
-#define COUNTS(e) (record[e] != 0)
-#else
-#define COUNTS(e) (record[e] != 0 && !closing[e])
-#endif
-/* One load for each record. */
+#define COUNTS(at) (record[at] != 0 && record[at] < ENDING)
+
+/* use_any(): one load for each record. */
 inline scan()
 {
+#ifndef NO_FENCE_SCAN
+    DRAINED;
+#endif
+#ifdef FORK
+    do
+    :: count = copies;
+        found = COUNTS(0);
+        found = found || COUNTS(1);
+        if
+        :: atomic { found || copies == count -> count = 0; break }
+        :: else
+        fi
+    od
+#else
     found = COUNTS(0);
     found = found || COUNTS(1)
+#endif
 }
 
-/* The inode has no names, and nobody may have it open: frees it, unless that is no longer so. */
+/* inode_reap_if_unused(), once it has looked: what is small is freed within the transaction, what is not by a todo. */
+inline reap_found()
+{
+    if
+    :: atomic { !found && DRAINED -> free_inode(); freed = 1 }
+    :: atomic { !found -> todo = 1 }
+    :: atomic { found -> found = false }
+    fi
+}
+
 inline reap_if_unused()
 {
     if
-#ifdef SAME_GENERATION
-    :: nlink == 0 && used && gen == g ->
-#else
     :: nlink == 0 && used ->
-#endif
+        STORE(TO_SEQ, seq + 1);
         scan();
-        if
-        :: atomic { !found -> todo[me] = 1 };
-            atomic { log[me] = NONE; free_inode(me) }
-        :: atomic { found -> found = false }
-        fi
+        reap_found()
     :: else
     fi
 }
 
-/* Gives record e up: one's own, or that of a dead process. */
-inline close()
+/* inode_settle(): if there is a todo, what was done is committed, and then it follows. */
+inline settle()
 {
-#ifdef RECORD_FIRST
-    STORE(TO_CLEAR + e, 0);
-#else
-    STORE(TO_CLOSING + e, 0);
-#endif
-#ifndef NO_FENCE_CLOSE
-    DRAINED;
-#endif
-#ifdef SAME_GENERATION
-    seen = nlink;
     if
-    :: atomic { seen == 0 && gen == g -> seen = 0 } ->
-#else
-    if
-    :: atomic { nlink == 0 -> skip } ->
-#endif
-        take_lock();
-        reap_if_unused();
-        release_lock()
+    :: todo ->
+        commit();
+        atomic { DRAINED -> free_inode(); todo = 0 }
     :: else
-    fi;
-#ifndef RECORD_FIRST
-    STORE(TO_CLEAR + e, 0)
-#endif
+    fi
 }
