@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "later.h"
+#include "locks.h"
 #include "ops.h"
 #include "place.h"
 #include "raw.h"
@@ -211,6 +212,8 @@ int serve_start(struct server *s, int fd, unsigned n)
     r = fuse_session_custom_io(s->session, &io, fd);
     if (r == 0)
         r = later_start(&s->driver->later);
+    if (r == 0 && s->driver->share_locks)
+        r = locks_start(s->driver->fs, &s->driver->locks);
     if (r < 0)
         return r;
     sigaction(WAKE, &action, NULL);
@@ -246,6 +249,8 @@ void serve_stop(struct server *s)
 {
     if (s->driver->later && !s->stopped)
         later_stop(s->driver->later);
+    if (s->driver->locks && !s->stopped)
+        locks_stop(s->driver->locks);
     s->stopped = true;
     fuse_session_exit(s->session);
     if (s->places)
@@ -278,6 +283,8 @@ void serve_free(struct server *s)
         place_free(s->places);
     if (s->driver->later)
         later_free(s->driver->later);
+    if (s->driver->locks)
+        locks_free(s->driver->locks);
     if (owned)
         close(s->fd); /* the session never had it */
     fuse_session_destroy(s->session);
