@@ -80,9 +80,9 @@ static bool has_ended(int pidfd)
 
 /*
  * The device of the file INO as maps shows it, which need not be what stat() says (btrfs, overlayfs): so
- * two processes' are compared. False: PID has no such file mapped, or we may not see what it has.
+ * two processes' are compared. -ENXIO: PID has no such file mapped.
  */
-static bool mapped_device(const char *pid, ino_t ino, char *ret, size_t n)
+static int mapped_device(const char *pid, ino_t ino, char *ret, size_t n)
 {
     char path[48], line[4096], device[32];
     bool found = false;
@@ -90,39 +90,41 @@ static bool mapped_device(const char *pid, ino_t ino, char *ret, size_t n)
 
     snprintf(path, sizeof(path), "/proc/%s/maps", pid);
     f = fopen(path, "re");
-    while (f && !found && fgets(line, sizeof(line), f)) {
+    if (!f)
+        return -errno;
+    while (!found && fgets(line, sizeof(line), f)) {
         uint64_t inode;
 
         found = sscanf(line, "%*s %*s %*s %31s %" SCNu64, device, &inode) == 2 && inode == ino;
     }
-    if (f)
-        fclose(f);
-    if (found)
-        snprintf(ret, n, "%s", device);
-    return found;
+    fclose(f);
+    if (!found)
+        return -ENXIO;
+    snprintf(ret, n, "%s", device);
+    return 0;
 }
 
-static bool has_region(uint32_t pid, ino_t region)
+static int has_region(uint32_t pid, ino_t region)
 {
     char number[16], ours[32], its[32];
+    int r = mapped_device("self", region, ours, sizeof(ours));
 
     snprintf(number, sizeof(number), "%" PRIu32, pid);
-    return mapped_device("self", region, ours, sizeof(ours)) &&
-           mapped_device(number, region, its, sizeof(its)) && strcmp(ours, its) == 0;
+    if (r == 0)
+        r = mapped_device(number, region, its, sizeof(its));
+    return r == 0 && strcmp(ours, its) != 0 ? -ENXIO : r;
 }
 
 int peer_kill(const struct shmfs_process *p, ino_t region)
 {
-    int r = 0, fd = peer_open(p);
+    int r, fd = peer_open(p);
 
     if (fd < 0)
         return fd;
-    /* If it has not ended by now, /proc/PID was its own all the while. */
-    if (!has_region(p->pid, region))
-        r = has_ended(fd) ? -ESRCH : -EPERM;
-    else if (has_ended(fd))
+    r = has_region(p->pid, region);
+    if (has_ended(fd)) /* otherwise /proc/PID was its own all the while */
         r = -ESRCH;
-    else if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0)
+    else if (r == 0 && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) < 0)
         r = -errno;
     close(fd);
     return r;

@@ -19,7 +19,8 @@ int peer_open(const struct shmfs_process *process);
 char peer_state(const struct shmfs_process *process);
 
 /*
- * Kills it, if it has the file REGION mapped. -EPERM: not ours to kill, or it has not; -ESRCH; or -errno.
+ * Kills it, if it has the file REGION mapped. -ENXIO: it has not; -EPERM, -EACCES: not ours to look at, or to
+ * kill; -ESRCH; or -errno.
  */
 int peer_kill(const struct shmfs_process *process, ino_t region);
 

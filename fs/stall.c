@@ -135,7 +135,7 @@ static void way_out(const struct shmfs_process *p, char state, char *ret, size_t
 static void deal_with(const struct stall *s, const struct shmfs_lock *l)
 {
     const struct shmfs_process *p = &l->owner;
-    char state = peer_state(p), name[sizeof(p->name)], lock[64], way[128];
+    char state = peer_state(p), name[sizeof(p->name)], lock[64], way[160];
     bool kill = s->set.policy == STALL_KILL && p->same_ns;
     int r = kill ? peer_kill(p, s->set.region) : 0;
 
@@ -143,12 +143,16 @@ static void deal_with(const struct stall *s, const struct shmfs_lock *l)
         return; /* it has just ended */
     printable(p->name, name, sizeof(name));
     lock_text(l, lock, sizeof(lock));
-    way_out(p, state, way, sizeof(way));
     if (kill && r == 0)
         snprintf(way, sizeof(way), "killed, as stall=kill says");
-    say("pid %" PRIu32 " (%s)%s has held %s for %.1f s, and others wait for it%s%s: %s", p->pid, name,
-        state_text(p, state), lock, (double)l->held_ns / 1e9,
-        r < 0 ? "; it cannot be killed from here: " : "", r < 0 ? strerror(-r) : "", way);
+    else if (r == -ENXIO)
+        snprintf(way, sizeof(way), "not killed, since it is not attached: the table has been tampered with");
+    else if (r < 0)
+        snprintf(way, sizeof(way), "cannot kill it: %s; do it as root", strerror(-r));
+    else
+        way_out(p, state, way, sizeof(way));
+    say("pid %" PRIu32 " (%s)%s has held %s for %.1f s, and others wait for it: %s", p->pid, name,
+        state_text(p, state), lock, (double)l->held_ns / 1e9, way);
 }
 
 /* Once for each stall. */

@@ -19,13 +19,13 @@
 #include "tend.h"
 
 #define MS UINT64_C(1000000)
+#define WAKE SIGUSR1 /* takes the watcher out of its sleep */
 
 enum {
-    TEND_MS = 1000,     /* between looks for free memory */
-    POLL_MS = 5,        /* between looks at who cannot be watched */
-    HURRY_MS = 1,       /* the same right after an exit: the life lock falls a moment later */
-    HURRY_TIMES = 10,   /* so often, then at leisure */
-    WATCH_MAX_MS = 250, /* how late the watching thread sees that it is to end */
+    TEND_MS = 1000,   /* between looks for free memory */
+    POLL_MS = 5,      /* between looks at who cannot be watched */
+    HURRY_MS = 1,     /* the same right after an exit: the life lock falls a moment later */
+    HURRY_TIMES = 10, /* so often, then at leisure */
     EVENTS = 16,
 };
 
@@ -43,9 +43,8 @@ struct tend {
     struct stall *stall;
     uint64_t look_ns; /* between looks for stalls */
     pthread_t watcher, undertaker;
-    atomic_bool ending;
-    atomic_bool company; /* somebody else is attached */
-    int epoll, wake;     /* wake: somebody came or went, or it is the end */
+    atomic_bool ending, watching;
+    int epoll, wake; /* wake: somebody came or went, or it is the end */
 
     /* The undertaker's. */
     struct watched *watched;
@@ -151,7 +150,6 @@ static bool refresh(struct tend *t)
         t->watched[kept++] = t->watched[i];
     }
     t->n = kept;
-    t->company = kept > 0;
     return blind;
 }
 
@@ -211,24 +209,43 @@ static void *bury(void *data)
 
 /* ---- the watcher ---------------------------------------------------------------------------------- */
 
+static bool has_company(const struct tend *t)
+{
+    struct shmfs_process p;
+    uint32_t cursor = 0;
+
+    while (shmfs_region_next_process(t->fs, &cursor, &p) > 0) {
+        if (!is_self(&p))
+            return true;
+    }
+    return false;
+}
+
+/* While we are alone nobody can stall, and whoever comes wakes us. */
+static int watch_ms(const struct tend *t, uint64_t next_look)
+{
+    uint64_t t0 = now();
+
+    if (!has_company(t))
+        return -1;
+    return t0 < next_look ? (int)((next_look - t0) / MS) + 1 : 0;
+}
+
 static void *watch(void *data)
 {
     struct tend *t = data;
     uint32_t ticket = 0;
-    uint64_t next_look = now() + t->look_ns;
+    uint64_t next_look = 0;
 
     while (!t->ending) {
-        uint64_t t0 = now(), left = t0 < next_look ? next_look - t0 : 0;
-        int ms = left > WATCH_MAX_MS * MS ? WATCH_MAX_MS : (int)(left / MS) + 1;
-
-        if (shmfs_region_watch(t->fs, &ticket, ms) == 0)
+        if (shmfs_region_watch(t->fs, &ticket, watch_ms(t, next_look)) == 0)
             wake_undertaker(t);
         if (now() < next_look)
             continue;
-        if (t->company) /* ourselves are never to blame */
-            stall_look(t->stall);
+        stall_look(t->stall);
         next_look = now() + t->look_ns;
     }
+    t->watching = false;
     return NULL;
 }
 
@@ -239,6 +256,21 @@ static void end_undertaker(struct tend *t)
     t->ending = true;
     wake_undertaker(t);
     pthread_join(t->undertaker, NULL);
+}
+
+static void woken(int sig)
+{
+    (void)sig;
+}
+
+/* Again and again: a signal that comes just before it sleeps wakes nobody. */
+static void end_watcher(struct tend *t)
+{
+    while (t->watching) {
+        pthread_kill(t->watcher, WAKE);
+        nanosleep(&(struct timespec){ .tv_nsec = MS }, NULL);
+    }
+    pthread_join(t->watcher, NULL);
 }
 
 static void free_tend(struct tend *t)
@@ -266,10 +298,13 @@ static int open_epoll(struct tend *t)
 
 static int start_threads(struct tend *t)
 {
+    const struct sigaction action = { .sa_handler = woken }; /* without SA_RESTART */
     int r = pthread_create(&t->undertaker, NULL, bury, t);
 
     if (r != 0)
         return -r;
+    sigaction(WAKE, &action, NULL);
+    t->watching = true;
     r = pthread_create(&t->watcher, NULL, watch, t);
     if (r != 0)
         end_undertaker(t);
@@ -301,6 +336,6 @@ int tend_start(const struct stall_settings *settings, struct tend **ret)
 void tend_stop(struct tend *t)
 {
     end_undertaker(t); /* first: it may wait for somebody whom the watcher sees to */
-    pthread_join(t->watcher, NULL);
+    end_watcher(t);
     free_tend(t);
 }
