@@ -76,6 +76,7 @@ static bool wait_for_end(struct mounted *m)
 
         if (sig > 0 && sig != SERVE_ENDED)
             return true;
+        serve_look(m->server);
     }
     return false;
 }

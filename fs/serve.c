@@ -23,8 +23,12 @@ enum {
     BUFFER_SIZE = (1 << 20) + 4096, /* the largest READ that Linux sends by default */
 };
 
+#define STUCK_AFTER 250000000 /* ns at one request, after which somebody else reads, too */
+#define STUCK (-1)
+
 struct worker {
     struct server *server;
+    _Atomic int64_t since; /* when it began with the request at hand; 0: none; STUCK: long ago */
     pthread_t thread;
     bool started;
     struct place place;
@@ -125,6 +129,15 @@ static void serve_one(struct server *s, const struct fuse_buf *request)
         place_unblock(s->places);
 }
 
+/* So that serve_look() sees how long it takes. */
+static void serve_noted(struct server *s, const struct fuse_buf *request)
+{
+    atomic_store_explicit(&self->since, now(), memory_order_relaxed);
+    serve_one(s, request);
+    if (atomic_exchange_explicit(&self->since, 0, memory_order_relaxed) == STUCK)
+        place_unblock(s->places);
+}
+
 static void *work(void *data)
 {
     struct server *s;
@@ -137,7 +150,7 @@ static void *work(void *data)
         place_wait(&self->place);
         r = fuse_session_receive_buf(s->session, &self->request);
         if (r > 0) {
-            serve_one(s, &self->request);
+            serve_noted(s, &self->request);
             place_served(&self->place, raw_pid(self->request.mem));
         } else if (r < 0 && r != -EINTR && r != -EAGAIN) {
             break;
@@ -228,6 +241,17 @@ int serve_start(struct server *s, int fd, unsigned n)
 unsigned serve_running(const struct server *s)
 {
     return atomic_load(&s->running);
+}
+
+void serve_look(const struct server *s)
+{
+    for (unsigned i = 0; i < s->nworkers; i++) {
+        int64_t since = atomic_load_explicit(&s->workers[i].since, memory_order_relaxed);
+
+        if (since > 0 && now() - since > STUCK_AFTER &&
+            atomic_compare_exchange_strong(&s->workers[i].since, &since, STUCK))
+            place_block(s->places);
+    }
 }
 
 static void pause_milliseconds(long n)

@@ -58,13 +58,15 @@ note "options"
 
 for WHO in ${SHMFS_TEST_WHO:-root user}; do
     # The default: it is named, once, and goes on.
-    fs_mount stall_timeout=0.2
+    fs_mount stall_timeout=0.2,workers=3
     files
     hold first "$A" --stop
     first=$PID
     stopped $first
     change a
     logged "pid $first (holder), which is stopped, has held the lock of inode $A for .*kill -CONT $first"
+    waiting
+    run eval 'echo y >c; mv c d' # another worker serves who needs nothing of it
     waiting
     hold second "$B" --stop # until it is named, the first would have been named again
     second=$PID
