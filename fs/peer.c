@@ -110,9 +110,12 @@ static int has_region(uint32_t pid, ino_t region)
     int r = mapped_device("self", region, ours, sizeof(ours));
 
     snprintf(number, sizeof(number), "%" PRIu32, pid);
-    if (r == 0)
-        r = mapped_device(number, region, its, sizeof(its));
-    return r == 0 && strcmp(ours, its) != 0 ? -ENXIO : r;
+    if (r < 0)
+        return r;
+    r = mapped_device(number, region, its, sizeof(its));
+    if (r < 0)
+        return r;
+    return strcmp(ours, its) == 0 ? 0 : -ENXIO;
 }
 
 int peer_kill(const struct shmfs_process *p, ino_t region)
