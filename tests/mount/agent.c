@@ -12,6 +12,7 @@
  *   ofd N set|wait|get r|w|u START LENGTH         get answers "u", or "r|w START LENGTH PID"
  *   flock N sh|ex|un set|wait
  *   add N TIMES              each time: lock all of it, add one to the number in it, unlock
+ *   number N                 the number in it
  *   catch                    from here on SIGALRM interrupts what waits
  *   keep                     forks a child that keeps everything open; answers its pid
  *   drop                     kills the child
@@ -128,7 +129,7 @@ static int command_add(unsigned n, unsigned long times)
         fl.l_type = F_WRLCK;
         r = do_fcntl(n, F_SETLKW, &fl);
         if (r >= 0)
-            r = (int)do_read(n, text, sizeof(text));
+            r = (int)do_read(n, text, sizeof(text) - 1);
         if (r >= 0) {
             snprintf(text, sizeof(text), "%020lu", strtoul(text, NULL, 10) + 1);
             r = (int)do_write(n, text, strlen(text));
@@ -138,6 +139,14 @@ static int command_add(unsigned n, unsigned long times)
             r = do_fcntl(n, F_SETLK, &fl);
     }
     return r < 0 ? r : 0;
+}
+
+static int command_number(unsigned n)
+{
+    char text[32] = { 0 };
+    int r = (int)do_read(n, text, sizeof(text) - 1);
+
+    return r < 0 ? r : (int)strtoul(text, NULL, 10);
 }
 
 static void interrupted(int sig)
@@ -192,6 +201,8 @@ static int command(char *line, bool *ret_answered)
         return command_flock(n, a, b);
     if (sscanf(line, "add %u %lld", &n, &start) == 2 && n < FILES)
         return command_add(n, (unsigned long)start);
+    if (sscanf(line, "number %u", &n) == 1 && n < FILES)
+        return command_number(n);
     if (strcmp(word, "catch") == 0)
         return command_catch();
     if (strcmp(word, "keep") == 0)

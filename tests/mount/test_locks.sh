@@ -16,12 +16,12 @@ agent() {
 
 # Root looks on (who waits is seen in /proc), the agents are whoever mounted. One worker: whoever waits must not take it.
 for WHO in ${SHMFS_TEST_WHO:-root user}; do
-    for opts in workers=1 workers=4,cache=none; do
-        fs_mount "local_lock=none,$opts"
+    for cache in none coherent; do
+        fs_mount "local_lock=none,workers=1,cache=$cache"
         # shellcheck disable=SC2046
-        "$PY" "$T_HERE/locks.py" "$MNT" "$REGION" $(agent) || fail "locks.py ($opts)"
+        "$PY" "$T_HERE/locks.py" "$MNT" "$REGION" $cache $(agent) || fail "locks.py (cache=$cache)"
         fs_end
-        note "local_lock=none,$opts"
+        note "local_lock=none,cache=$cache"
     done
 done
 WHO=root
