@@ -60,6 +60,7 @@ for WHO in ${SHMFS_TEST_WHO:-root user}; do
     # The default: it is named, once, and goes on.
     fs_mount stall_timeout=0.2,workers=3
     files
+    run eval 'for i in {1..3000}; do echo $i >c; done' # a single client: then only one worker reads
     hold first "$A" --stop
     first=$PID
     stopped $first
