@@ -107,8 +107,11 @@ static int wait_for(const struct wait *w)
         r = take(w->locks, w->ino, &w->range, w->handle, i % LONG_EACH ? SLICE_MS : LONG_SLICE_MS);
         if (r != -EAGAIN)
             return r;
-        if (fuse_req_interrupted(w->req) || w->locks->ending)
+        if (fuse_req_interrupted(w->req))
             return -EINTR;
+        /* EINTR without a signal would reach the program as an ERESTARTSYS that is the kernel's own affair. */
+        if (w->locks->ending)
+            return -ENOTCONN;
     }
 }
 

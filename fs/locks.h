@@ -18,7 +18,7 @@ struct locks;
 /* 0 or -ENOMEM. */
 int locks_start(struct shmfs *fs, struct locks **ret);
 
-/* Ends all waits, with EINTR. None may begin any more, or it ends at once. */
+/* Ends all waits, with ENOTCONN. None may begin any more, or it ends at once. */
 void locks_stop(struct locks *locks);
 void locks_free(struct locks *locks);
 

@@ -232,7 +232,7 @@ def case_circle(a, b):
 
 
 def case_many_ranges(a, b):
-    n = 2000
+    n = 4000
     for i in range(n):
         expect(f"range {i}", a.do("posix", 0, "set", "w", i * 2, 1), 0)
     expect("held", b.do("posix", 0, "set", "w", n, 0), BUSY)

@@ -26,6 +26,30 @@ for WHO in ${SHMFS_TEST_WHO:-root user}; do
 done
 WHO=root
 
+# The end of the mount is the end of a wait.
+calls() { [ "$(cut -d' ' -f1 "/proc/$1/syscall" 2>/dev/null)" = "$2" ]; }
+fs_mount local_lock=none
+: >"$MNT/file"
+flock -x --no-fork "$MNT/file" sleep 1000 &
+holder=$!
+T_OWN_PIDS+=("$holder")
+wait_for 20 eval "! flock -n '$MNT/file' true" || fail "flock(1) does not lock"
+flock -x --no-fork "$MNT/file" true 2>"$W/stderr" &
+waiter=$!
+T_OWN_PIDS+=("$waiter")
+wait_for 20 calls $waiter 73 || fail "flock(1) does not wait"
+kill -TERM "$DRIVER"
+wait_for 30 gone "$DRIVER" || fail "SIGTERM: the driver is still there while somebody waits for a lock"
+wait "$DRIVER" || fail "SIGTERM: the driver ended with $?"
+! wait $waiter || fail "the mount ended, and somebody got a lock of it"
+grep -qi "not connected" "$W/stderr" || fail "the mount ended; who waited says: $(cat "$W/stderr")"
+kill $holder
+wait $holder 2>/dev/null || true
+fs_sane
+fs_check
+rm "$REGION"
+note "SIGTERM"
+
 # A region that may only be read can keep no locks.
 "$MKFS" --size 8M --quiet "$REGION"
 chmod 444 "$REGION"
