@@ -13,6 +13,13 @@
 
 enum {
     NAMED_MAX = 64, /* more at once are named again at each look: nobody is left out */
+    SEEN_MAX = 256, /* of more at once, the rest counts as seen before */
+};
+
+/* A lock that was held for long at one look. */
+struct seen {
+    uint32_t pid;
+    uint64_t start_time, order;
 };
 
 struct named {
@@ -25,6 +32,8 @@ struct stall {
     struct stall_settings set;
     unsigned n;
     struct named named[NAMED_MAX];
+    unsigned nbefore, nseen; /* at the look before, and at this one */
+    struct seen before[SEEN_MAX], seen[SEEN_MAX];
 };
 
 struct stall *stall_new(const struct stall_settings *settings)
@@ -69,6 +78,25 @@ static bool holds_up(const struct shmfs_lock *l, uint64_t ns)
 {
     return l->kind >= SHMFS_LOCK_RENAME && l->kind <= SHMFS_LOCK_RECOVERY && l->held_ns >= ns &&
            l->owner.alive;
+}
+
+static void see(struct stall *s, const struct shmfs_lock *l)
+{
+    if (s->nseen < SEEN_MAX)
+        s->seen[s->nseen++] = (struct seen){ l->owner.pid, l->owner.start_time, order_of(l) };
+}
+
+/*
+ * How long a lock was held is what those who wait for it say. One of them may say it a moment too late, when
+ * the owner is at something else already: so nobody is to blame who did not have the lock at the last look.
+ */
+static bool seen_before(const struct stall *s, const struct shmfs_lock *l)
+{
+    for (const struct seen *b = s->before; b < s->before + s->nbefore; b++) {
+        if (b->pid == l->owner.pid && b->start_time == l->owner.start_time && b->order == order_of(l))
+            return true;
+    }
+    return s->nbefore == SEEN_MAX;
 }
 
 static bool is_stopped(char state)
@@ -160,6 +188,8 @@ static void blame(struct stall *s, const struct shmfs_lock *l)
 {
     struct named *n;
 
+    if (!seen_before(s, l))
+        return;
     for (n = s->named; n < s->named + s->n; n++) {
         if (n->pid == l->owner.pid && n->start_time == l->owner.start_time) {
             n->still = true;
@@ -188,9 +218,14 @@ void stall_look(struct stall *s)
     struct shmfs_lock l, last = { 0 };
     uint64_t cursor = 0;
 
+    memcpy(s->before, s->seen, sizeof(s->seen));
+    s->nbefore = s->nseen;
+    s->nseen = 0;
     for (unsigned i = 0; i < s->n; i++)
         s->named[i].still = false;
     while (shmfs_region_next_lock(s->set.fs, &cursor, &l) > 0) {
+        if (holds_up(&l, s->set.timeout_ns / 4))
+            see(s, &l);
         if (!holds_up(&l, s->set.timeout_ns / 2))
             continue;
         if (last.kind == 0 || order_of(&l) > order_of(&last))
