@@ -34,6 +34,7 @@ struct stall {
     struct named named[NAMED_MAX];
     unsigned nbefore, nseen; /* at the look before, and at this one */
     struct seen before[SEEN_MAX], seen[SEEN_MAX];
+    struct seen last; /* of all that held others up at the look before; pid 0: nobody did */
 };
 
 struct stall *stall_new(const struct stall_settings *settings)
@@ -80,10 +81,20 @@ static bool holds_up(const struct shmfs_lock *l, uint64_t ns)
            l->owner.alive;
 }
 
+static struct seen seen_of(const struct shmfs_lock *l)
+{
+    return (struct seen){ l->owner.pid, l->owner.start_time, order_of(l) };
+}
+
+static bool is_seen(const struct seen *a, const struct shmfs_lock *l)
+{
+    return a->pid == l->owner.pid && a->start_time == l->owner.start_time && a->order == order_of(l);
+}
+
 static void see(struct stall *s, const struct shmfs_lock *l)
 {
     if (s->nseen < SEEN_MAX)
-        s->seen[s->nseen++] = (struct seen){ l->owner.pid, l->owner.start_time, order_of(l) };
+        s->seen[s->nseen++] = seen_of(l);
 }
 
 /*
@@ -93,7 +104,7 @@ static void see(struct stall *s, const struct shmfs_lock *l)
 static bool seen_before(const struct stall *s, const struct shmfs_lock *l)
 {
     for (const struct seen *b = s->before; b < s->before + s->nbefore; b++) {
-        if (b->pid == l->owner.pid && b->start_time == l->owner.start_time && b->order == order_of(l))
+        if (is_seen(b, l))
             return true;
     }
     return s->nbefore == SEEN_MAX;
@@ -183,6 +194,15 @@ static void deal_with(const struct stall *s, const struct shmfs_lock *l)
         state_text(p, state), lock, (double)l->held_ns / 1e9, way);
 }
 
+/*
+ * The owner of the last lock, unless it has become the last since the look before: then whomever it waited for
+ * has just got on or died, and it is its turn to get on.
+ */
+static bool is_last_still(const struct stall *s, const struct shmfs_lock *l)
+{
+    return holds_up(l, s->set.timeout_ns) && is_seen(&s->last, l);
+}
+
 /* Once for each stall. */
 static void blame(struct stall *s, const struct shmfs_lock *l)
 {
@@ -233,7 +253,8 @@ void stall_look(struct stall *s)
         if (holds_up(&l, s->set.timeout_ns) && !is_self(&l.owner) && surely(&l))
             blame(s, &l);
     }
-    if (last.kind != 0 && holds_up(&last, s->set.timeout_ns) && !is_self(&last.owner))
+    if (last.kind != 0 && !is_self(&last.owner) && is_last_still(s, &last))
         blame(s, &last);
+    s->last = last.kind != 0 ? seen_of(&last) : (struct seen){ 0 };
     forget_who_got_on(s);
 }
