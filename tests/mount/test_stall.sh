@@ -13,7 +13,7 @@ WAITERS=()
 hold() {
     local name=$1
     shift
-    rm -f "$W/$name.in"
+    rm -f "$W/$name" "$W/$name.in" # of a turn before: nobody may take its words for new ones
     mkfifo "$W/$name.in"
     chmod 666 "$W/$name.in"
     exec_as_who "$HOLDER" "$REGION" "$@" <>"$W/$name.in" >"$W/$name" 2>&1 &
@@ -90,6 +90,7 @@ for WHO in ${SHMFS_TEST_WHO:-root user}; do
     hold stopped "$B" --stop
     culprit=$PID
     stopped $culprit
+    rm -f "$W/victim"
     exec_as_who "$HOLDER" "$REGION" "$A" "$B" </dev/null >"$W/victim" 2>&1 & # ends as soon as it has both
     victim=$!
     T_OWN_PIDS+=("$victim")
