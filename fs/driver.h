@@ -17,11 +17,13 @@
 struct driver {
     struct shmfs *fs;
     enum cache_mode cache;
-    double timeout; /* seconds for which the kernel may keep names and attributes */
-    bool counting;  /* the region counts the kernel's lookups: not where it is attached read-only */
+    double timeout;   /* seconds for which the kernel may keep names and attributes */
+    bool counting;    /* the region counts the kernel's lookups: not where it is attached read-only */
+    bool share_locks; /* of programs, with direct processes: they are kept in the region */
     bool debug;
     struct fuse_session *session;
     struct later *later;
+    struct locks *locks; /* NULL: they are the kernel's own */
 
     /* Set by the INIT exchange, before any other request. */
     bool no_open;      /* the kernel can do without OPEN and RELEASE, */

@@ -18,6 +18,7 @@
 #include "serve.h"
 #include "start.h"
 #include "store.h"
+#include "tend.h"
 
 /* As mount(8) has them. */
 enum {
@@ -34,6 +35,7 @@ struct mounted {
     struct store store;
     struct driver driver;
     struct server *server;
+    struct tend *tend; /* NULL: the region is attached read-only, and others look after it */
 };
 
 /* ---- signals -------------------------------------------------------------------------------------- */
@@ -62,8 +64,8 @@ static void hold_signals(void)
 
 /* ---- a mounted filesystem's life ------------------------------------------------------------------ */
 
-/* Housekeeping, until somebody unmounts (false) or asks for the end (true). */
-static bool keep_house(struct mounted *m)
+/* Until somebody unmounts (false) or asks for the end (true). */
+static bool wait_for_end(struct mounted *m)
 {
     const struct timespec second = { .tv_sec = 1 };
     sigset_t set;
@@ -74,8 +76,7 @@ static bool keep_house(struct mounted *m)
 
         if (sig > 0 && sig != SERVE_ENDED)
             return true;
-        if (!m->store.readonly)
-            shmfs_region_tend(m->store.fs); /* what goes wrong here is met again by who needs it */
+        serve_look(m->server);
     }
     return false;
 }
@@ -151,28 +152,27 @@ static bool start_serving(struct mounted *m, int fd)
     return false;
 }
 
-/* Mounts, serves until the end, and leaves no trace. */
-static int serve_mount(struct mounted *m, int ready_fd)
+static int start_tending(struct mounted *m)
+{
+    const struct options *o = m->options;
+    struct stall_settings settings = {
+        .fs = m->store.fs,
+        .region = m->store.ino,
+        .policy = o->stall,
+        .timeout_ns = (uint64_t)((o->stall_timeout > 0 ? o->stall_timeout : STALL_TIMEOUT_DEFAULT) * 1e9),
+    };
+    int r = m->store.readonly ? 0 : tend_start(&settings, &m->tend);
+
+    if (r < 0)
+        say("%s: cannot start to look after it: %s; try again later", m->store.path, strerror(-r));
+    return r;
+}
+
+static int mount_and_serve(struct mounted *m, int ready_fd)
 {
     bool empty = mountpoint_is_empty(m->mountpoint);
-    /* Of what others change, only the driver is told. */
-    enum cache_mode cache = m->store.readonly ? CACHE_NONE : m->options->cache;
-    int r, fd;
+    int fd = mount_it(m);
 
-    m->driver = (struct driver){
-        .fs = m->store.fs,
-        .cache = cache,
-        .timeout = cache == CACHE_NONE ? 0 : LONG_TIMEOUT,
-        .counting = !m->store.readonly,
-        .debug = m->options->debug,
-    };
-    r = serve_new(&m->driver, &m->server);
-    if (r < 0) {
-        say("cannot start libfuse: %s", strerror(-r));
-        return STATUS_FAILED;
-    }
-    hold_signals();
-    fd = mount_it(m);
     if (fd < 0) {
         serve_free(m->server);
         return STATUS_FAILED;
@@ -183,11 +183,47 @@ static int serve_mount(struct mounted *m, int ready_fd)
         say("%s: is not empty; what is in it is hidden until shmfs is unmounted", m->mountpoint);
     if (ready_fd >= 0)
         start_ready(ready_fd);
-    if (keep_house(m))
+    if (wait_for_end(m))
         unmount(m);
     serve_free(m->server);
     remove_dead_mount(m->mountpoint);
     return STATUS_OK;
+}
+
+/* Mounts, serves until the end, and leaves no trace. */
+static int serve_mount(struct mounted *m, int ready_fd)
+{
+    /* Of what others change, only the driver is told. */
+    enum cache_mode cache = m->store.readonly ? CACHE_NONE : m->options->cache;
+    int r, status;
+
+    if (m->store.readonly && m->options->share_locks) {
+        say("%s: may not be written, so no locks can be kept in it; leave out local_lock=none",
+            m->store.path);
+        return STATUS_FAILED;
+    }
+    m->driver = (struct driver){
+        .fs = m->store.fs,
+        .cache = cache,
+        .timeout = cache == CACHE_NONE ? 0 : LONG_TIMEOUT,
+        .counting = !m->store.readonly,
+        .share_locks = m->options->share_locks,
+        .debug = m->options->debug,
+    };
+    r = serve_new(&m->driver, &m->server);
+    if (r < 0) {
+        say("cannot start libfuse: %s", strerror(-r));
+        return STATUS_FAILED;
+    }
+    hold_signals();
+    if (start_tending(m) < 0) {
+        serve_free(m->server);
+        return STATUS_FAILED;
+    }
+    status = mount_and_serve(m, ready_fd);
+    if (m->tend)
+        tend_stop(m->tend);
+    return status;
 }
 
 static int run(const struct options *o, const char *mountpoint, int ready_fd)

@@ -77,11 +77,13 @@ static void op_init(void *data, struct fuse_conn_info *conn)
         want |= FUSE_CAP_WRITEBACK_CACHE;
     /*
      * Exactly these: of libfuse's own defaults, ATOMIC_O_TRUNC would lose O_TRUNC where there is no
-     * OPEN request. Locks are the kernel's own for as long as the mount is the only way in, so that
-     * closing a file costs no message either.
+     * OPEN request, and locks are the kernel's own unless direct processes are to share them, so that
+     * opening and closing a file cost no message either.
      */
+    if (d->locks)
+        want |= FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
     conn->want = want & conn->capable;
-    d->no_open = d->cache != CACHE_NONE && (conn->capable & FUSE_CAP_NO_OPEN_SUPPORT);
+    d->no_open = d->cache != CACHE_NONE && !d->locks && (conn->capable & FUSE_CAP_NO_OPEN_SUPPORT);
     d->no_opendir = d->cache != CACHE_NONE && (conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
     conn->max_background = 64; /* pages being read ahead or written back, in requests */
 }
@@ -223,22 +225,7 @@ int op_kill_priv(fuse_req_t req, fuse_ino_t ino)
                : shmfs_node_setattr(fs, (uint32_t)ino, &attr, SHMFS_SET_KILL_PRIV, &attr);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
-
-/* ENOSYS: never ask again; opening succeeds without a message, and what is cached is kept. */
-static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-    const struct driver *d = op_driver(req);
-
-    (void)ino;
-    if (d->no_open) {
-        fuse_reply_err(req, ENOSYS);
-        return;
-    }
-    fi->direct_io = d->cache == CACHE_NONE;
-    fi->keep_cache = d->cache != CACHE_NONE;
-    fuse_reply_open(req, fi);
-}
+/* ---- directories, and what there is not -------------------------------------------------------- */
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -261,9 +248,8 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg
 }
 
 /*
- * Not here on purpose: release (nothing was opened), flush (ENOSYS once, then closing is free),
- * access (the kernel checks permissions), locks (the kernel's own), poll and bmap (the kernel's
- * defaults are right), write_buf (write does as well).
+ * Not here on purpose: releasedir (nothing was opened), access (the kernel checks permissions), poll and
+ * bmap (the kernel's defaults are right), write_buf (write does as well).
  */
 const struct fuse_lowlevel_ops ops_table = {
     .init = op_init,
@@ -282,6 +268,11 @@ const struct fuse_lowlevel_ops ops_table = {
     .link = op_link,
     .open = op_open,
     .create = op_create,
+    .flush = op_flush,
+    .release = op_release,
+    .getlk = op_getlk,
+    .setlk = op_setlk,
+    .flock = op_flock,
     .read = op_read,
     .write = op_write,
     .fsync = op_fsync,

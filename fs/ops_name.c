@@ -108,8 +108,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
         op_error(req, r);
         return;
     }
-    fi->direct_io = d->cache == CACHE_NONE;
-    fi->keep_cache = d->cache != CACHE_NONE;
+    op_opened(d, fi);
     e = op_entry_param(d, &attr);
     if (fuse_reply_create(req, &e, fi) < 0 && d->counting)
         shmfs_node_forget(d->fs, attr.ino, 1);

@@ -21,7 +21,11 @@
 
 enum {
     WORKERS_MAX = 64,
+    STALL_TIMEOUT_MAX = 86400, /* seconds */
 };
+
+/* Less than this the locks of processes that merely lost their CPU would show. */
+#define STALL_TIMEOUT_MIN 0.05
 
 static const char usage[] =
     "Usage: shmfs [options] [REGION] MOUNTPOINT\n"
@@ -40,6 +44,11 @@ static const char usage[] =
     "  -o cache=MODE         coherent: the kernel keeps what it has read (default); writeback: and\n"
     "                        what was written, for a while; none: nothing\n"
     "  -o workers=N          threads that serve (as many as CPUs, 2 to 4)\n"
+    "  -o local_lock=WHICH   locks of programs hold among users of this mount (all, the default), or\n"
+    "                        against direct processes too, which costs messages (none)\n"
+    "  -o stall=POLICY,stall_timeout=SECONDS\n"
+    "                        who stops within a call of the library, and so holds others up for so\n"
+    "                        long (5), is named in the log (wait, the default), or killed (kill)\n"
     "  -o allow_other        other users may use the mount (default for root); or noallow_other\n"
     "  -o ro,nosuid,nodev,noexec,sync,dirsync,noatime,...\n"
     "                        as mount(8) knows them\n"
@@ -190,16 +199,60 @@ static bool set_workers(struct options *o, const char *value)
     return true;
 }
 
+/* As nfs(5) has it. */
+static bool set_local_lock(struct options *o, const char *value)
+{
+    if (strcmp(value, "all") != 0 && strcmp(value, "none") != 0) {
+        say("local_lock=%s: there is no such choice; write all or none", value);
+        return false;
+    }
+    o->share_locks = value[0] == 'n';
+    return true;
+}
+
+static bool set_stall(struct options *o, const char *value)
+{
+    if (strcmp(value, "wait") != 0 && strcmp(value, "kill") != 0) {
+        say("stall=%s: there is no such policy; write wait or kill", value);
+        return false;
+    }
+    o->stall = value[0] == 'k' ? STALL_KILL : STALL_WAIT;
+    return true;
+}
+
+static bool set_stall_timeout(struct options *o, const char *value)
+{
+    double seconds = 0;
+    char *end;
+
+    /* Digits and a point: what else strtod() knows (inf, 0x1p3) is nobody's idea of a timeout. */
+    if (value[0] != '\0' && value[strspn(value, "0123456789.")] == '\0') {
+        seconds = strtod(value, &end);
+        if (*end != '\0')
+            seconds = 0;
+    }
+    if (seconds < STALL_TIMEOUT_MIN || seconds > STALL_TIMEOUT_MAX) {
+        say("stall_timeout=%s: is not a time; write seconds from %g to %d, such as 5 or 0.5", value,
+            STALL_TIMEOUT_MIN, STALL_TIMEOUT_MAX);
+        return false;
+    }
+    o->stall_timeout = seconds;
+    return true;
+}
+
 /* ---- names ------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name;
     bool (*set)(struct options *o, const char *value);
 } valued[] = {
-    { "region", set_region }, { "size", set_size },        { "max_size", set_max_size },
-    { "inodes", set_inodes }, { "nr_inodes", set_inodes }, /* tmpfs's name for it */
-    { "mode", set_mode },     { "uid", set_uid },          { "gid", set_gid },
-    { "cache", set_cache },   { "workers", set_workers },
+    { "region", set_region },     { "size", set_size },
+    { "max_size", set_max_size }, { "inodes", set_inodes },
+    { "nr_inodes", set_inodes }, /* tmpfs's name for it */
+    { "mode", set_mode },         { "uid", set_uid },
+    { "gid", set_gid },           { "cache", set_cache },
+    { "workers", set_workers },   { "local_lock", set_local_lock },
+    { "stall", set_stall },       { "stall_timeout", set_stall_timeout },
 };
 
 static const struct {

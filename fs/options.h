@@ -12,6 +12,13 @@ enum cache_mode {
     CACHE_NONE,      /* every call comes to the driver */
 };
 
+enum stall_policy {
+    STALL_WAIT, /* name who holds others up */
+    STALL_KILL, /* and kill it */
+};
+
+#define STALL_TIMEOUT_DEFAULT 5.0
+
 /* What the command line says; what it leaves out is decided where it is used. */
 struct options {
     char *mountpoint;
@@ -29,6 +36,9 @@ struct options {
     bool dispose; /* volatile: remove the region at the end */
     enum cache_mode cache;
     unsigned workers; /* 0: as many as fit this machine */
+    bool share_locks; /* local_lock=none: those of programs hold against direct processes too */
+    enum stall_policy stall;
+    double stall_timeout; /* seconds; 0: not given */
     bool allow_other_given, allow_other;
 
     unsigned long flags;       /* MS_*, for mount(2) */

@@ -7,6 +7,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "ops.h"
 #include "raw.h"
 
 /* ---- the wire ----------------------------------------------------------------------------------- */
@@ -16,6 +17,8 @@ enum opcode {
     OP_WRITE = 16,
     OP_SETXATTR = 21,
     OP_INIT = 26,
+    OP_SETLK = 32,
+    OP_SETLKW = 33,
     OP_FALLOCATE = 43,
     OP_COPY_FILE_RANGE = 47,
     OP_SYNCFS = 50,
@@ -102,6 +105,12 @@ struct write_in {
 };
 _Static_assert(sizeof(struct write_in) == 40, "fuse_write_in");
 
+struct lk_in {
+    uint64_t fh, owner, start, end;
+    uint32_t type, pid, lk_flags, padding;
+};
+_Static_assert(sizeof(struct lk_in) == 48, "fuse_lk_in");
+
 struct setxattr_in {
     uint32_t size, flags, setxattr_flags, padding;
 };
@@ -153,6 +162,15 @@ bool raw_write_kills_priv(void)
     const struct write_in *in = body_of(OP_WRITE, sizeof(*in));
 
     return in && (in->write_flags & WRITE_KILL_SUIDGID);
+}
+
+pid_t raw_lock_pid(void)
+{
+    const struct lk_in *in = body_of(OP_SETLK, sizeof(*in));
+
+    if (!in)
+        in = body_of(OP_SETLKW, sizeof(*in));
+    return in ? (pid_t)in->pid : 0;
 }
 
 bool raw_setattr_kills_priv(void)
@@ -281,7 +299,10 @@ static void serve_tmpfile(struct driver *d, int fd)
     struct {
         struct entry_out entry;
         struct open_out open;
-    } out = { .open.open_flags = d->cache == CACHE_NONE ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE };
+    } out = {
+        .open.fh = op_handle(d),
+        .open.open_flags = d->cache == CACHE_NONE ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE,
+    };
     struct shmfs_attr attr;
     int r = -EINVAL;
 

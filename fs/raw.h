@@ -27,6 +27,9 @@ void raw_patch_reply(struct driver *driver, const struct iovec *iov, int count);
 /* The WRITE at hand comes from somebody who may not keep set-id bits. */
 bool raw_write_kills_priv(void);
 
+/* The process that the lock at hand is for; 0 where one is given up. */
+pid_t raw_lock_pid(void);
+
 /* Who sent a request: a thread id, or 0 where it is of no PID namespace that we see. */
 pid_t raw_pid(const void *request);
 /* Is it one that may keep a worker busy for milliseconds? */

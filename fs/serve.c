@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "later.h"
+#include "locks.h"
 #include "ops.h"
 #include "place.h"
 #include "raw.h"
@@ -22,8 +23,12 @@ enum {
     BUFFER_SIZE = (1 << 20) + 4096, /* the largest READ that Linux sends by default */
 };
 
+#define STUCK_AFTER 250000000 /* ns at one request, after which somebody else reads, too */
+#define STUCK (-1)
+
 struct worker {
     struct server *server;
+    _Atomic int64_t since; /* when it began with the request at hand; 0: none; STUCK: long ago */
     pthread_t thread;
     bool started;
     struct place place;
@@ -124,6 +129,15 @@ static void serve_one(struct server *s, const struct fuse_buf *request)
         place_unblock(s->places);
 }
 
+/* So that serve_look() sees how long it takes. */
+static void serve_noted(struct server *s, const struct fuse_buf *request)
+{
+    atomic_store_explicit(&self->since, now(), memory_order_relaxed);
+    serve_one(s, request);
+    if (atomic_exchange_explicit(&self->since, 0, memory_order_relaxed) == STUCK)
+        place_unblock(s->places);
+}
+
 static void *work(void *data)
 {
     struct server *s;
@@ -136,7 +150,7 @@ static void *work(void *data)
         place_wait(&self->place);
         r = fuse_session_receive_buf(s->session, &self->request);
         if (r > 0) {
-            serve_one(s, &self->request);
+            serve_noted(s, &self->request);
             place_served(&self->place, raw_pid(self->request.mem));
         } else if (r < 0 && r != -EINTR && r != -EAGAIN) {
             break;
@@ -211,6 +225,8 @@ int serve_start(struct server *s, int fd, unsigned n)
     r = fuse_session_custom_io(s->session, &io, fd);
     if (r == 0)
         r = later_start(&s->driver->later);
+    if (r == 0 && s->driver->share_locks)
+        r = locks_start(s->driver->fs, &s->driver->locks);
     if (r < 0)
         return r;
     sigaction(WAKE, &action, NULL);
@@ -225,6 +241,17 @@ int serve_start(struct server *s, int fd, unsigned n)
 unsigned serve_running(const struct server *s)
 {
     return atomic_load(&s->running);
+}
+
+void serve_look(const struct server *s)
+{
+    for (unsigned i = 0; i < s->nworkers; i++) {
+        int64_t since = atomic_load_explicit(&s->workers[i].since, memory_order_relaxed);
+
+        if (since > 0 && now() - since > STUCK_AFTER &&
+            atomic_compare_exchange_strong(&s->workers[i].since, &since, STUCK))
+            place_block(s->places);
+    }
 }
 
 static void pause_milliseconds(long n)
@@ -246,6 +273,8 @@ void serve_stop(struct server *s)
 {
     if (s->driver->later && !s->stopped)
         later_stop(s->driver->later);
+    if (s->driver->locks && !s->stopped)
+        locks_stop(s->driver->locks);
     s->stopped = true;
     fuse_session_exit(s->session);
     if (s->places)
@@ -278,6 +307,8 @@ void serve_free(struct server *s)
         place_free(s->places);
     if (s->driver->later)
         later_free(s->driver->later);
+    if (s->driver->locks)
+        locks_free(s->driver->locks);
     if (owned)
         close(s->fd); /* the session never had it */
     fuse_session_destroy(s->session);

@@ -22,6 +22,13 @@ int serve_start(struct server *server, int fd, unsigned n);
 /* How many workers are at work. They end by themselves when the filesystem has been unmounted. */
 unsigned serve_running(const struct server *server);
 
+/*
+ * To be called about once a second: where a worker is held up, by a process that is stopped while it has a
+ * lock of the library's (A7), lets another one read. It is as many programs as there are workers that can
+ * run into such a lock before everybody has to wait.
+ */
+void serve_look(const struct server *server);
+
 /* Waits at most `milliseconds` for all of them to end; returns whether they have. */
 bool serve_wait(const struct server *server, unsigned milliseconds);
 
