@@ -26,9 +26,9 @@ static void door_try(unsigned flags, const char *how)
         exam_fail(&levels[0], shmfs_diag_text(&diag, r, how, text, sizeof(text)), NULL, 0);
         return;
     }
-    const char *what = exam_verdict(&door, exam.allowed, exam.nallowed);
+    const char *what = exam_verdict(&door, exam.late, exam.nlate);
     if (what[0] != 0)
-        exam_fail(&levels[0], what, exam.allowed, exam.nallowed);
+        exam_fail(&levels[0], what, exam.late, exam.nlate);
     shmfs_region_detach(door.seats[0].fs);
 }
 
@@ -183,8 +183,8 @@ static void attach_first(void)
 
     image_fresh();
     view_take(fs, false, &view);
-    exam.allowed[0] = (struct allowed){ &view, "before" };
-    exam.nallowed = 1;
+    exam.late[0] = (struct allowed){ &view, "before" };
+    exam.nlate = 1;
     exam_begin("attach", "first", "");
     level_write(fs, false, guest_path);
     struct shmfs_diag diag;

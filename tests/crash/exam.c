@@ -229,6 +229,26 @@ static bool sequences_good(const struct level *l)
     return true;
 }
 
+/* Nothing is left of anybody but the level's own: no record, no lock of a program, no word on a close. */
+static bool dead_gone(const struct level *l)
+{
+    const struct shmfs *fs = l->seats[0].fs;
+
+    for (uint32_t i = 0; i < use_count(fs); i++) {
+        if (*use_at(fs, i) != 0 && use_proc(*use_at(fs, i)) != l->seats[0].role)
+            return false;
+    }
+    for (uint32_t i = 0; i < fs->l.nranges; i++) {
+        if (fs->ranges[i].owner.v != 0 && fs->ranges[i].owner.v != fs->self.v)
+            return false;
+    }
+    for (uint32_t i = 0; i < fs->l.nslots; i++) {
+        if (fs->slots[i].closing.n != 0)
+            return false;
+    }
+    return true;
+}
+
 /* A free inode that seemed to be in use would not be freed in its next life. */
 static bool uses_good(const struct level *l)
 {
@@ -271,6 +291,8 @@ static void examine(struct level *l, const struct allowed *allowed, uint32_t n)
         what = "a sequence counter went back";
     if (what[0] == 0 && !uses_good(l))
         what = "a free inode has lookups, opens or pins";
+    if (what[0] == 0 && !dead_gone(l))
+        what = "a use record, a byte-range lock or a close of the dead is left";
     if (what[0] != 0)
         exam_fail(l, what, allowed, n);
 }
@@ -301,8 +323,25 @@ static void die(struct seat *seat, const uint8_t *torn, const uint8_t *old, size
         exam_fail(l, "the dead are not buried", NULL, 0);
     if (heir)
         examine(l, exam.heirs, exam.nheirs);
-    else
+    else if (l->number == 1)
         examine(l, exam.allowed, exam.nallowed);
+    else
+        examine(l, exam.late, exam.nlate);
+}
+
+void exam_foresee(const char *heir, bool loose, struct view *ret, struct view *ret_late)
+{
+    struct level *l = &levels[1], *last = &levels[2];
+
+    level_sync(l);
+    if (heir != NULL)
+        script_run(level_fs(l), heir, true);
+    level_sync(last);
+    if (!exam_bury(l) || !exam_bury(last))
+        exam_fail(l, "the dead are not buried", NULL, 0);
+    if (ret != NULL)
+        view_take(level_fs(l), loose, ret);
+    view_take(level_fs(last), loose, ret_late);
 }
 
 uint64_t exam_chance(uint64_t a, uint64_t b)
@@ -343,6 +382,8 @@ bool exam_count(struct seat *seat, const uint8_t *at, const void *pc)
 
 void exam_on_store(struct seat *seat, const uint8_t *at, size_t n, const void *pc)
 {
+    if (exam.mend != NULL)
+        exam.mend(seat);
     if (exam_count(seat, at, pc))
         die(seat, NULL, NULL, 0, 0);
 }
@@ -378,6 +419,8 @@ struct script_result exam_run(struct seat *seat, const char *text)
     seat->watch.armed = true;
     struct script_result r = script_run(seat->fs, text, true);
     seat->watch.armed = false;
+    if (exam.mend != NULL)
+        exam.mend(seat);
     exam.store[0]++;
     exam.pc[0] = NULL;
     exam.at[0] = level_fs(&levels[0])->base;

@@ -11,7 +11,7 @@
 #include "script.h"
 #include "view.h"
 
-enum { ALLOWED_MAX = 6, PREFIX_MAX = 1 << 20 };
+enum { ALLOWED_MAX = 10, PREFIX_MAX = 1 << 20 };
 
 struct allowed {
     const struct view *view;
@@ -38,8 +38,13 @@ struct exam {
     bool loose;
     enum judge judge;
     struct part part;
-    struct allowed allowed[ALLOWED_MAX], heirs[ALLOWED_MAX]; /* heirs: once the heir has done its work */
-    uint32_t nallowed, nheirs;
+    /*
+     * What may be found: on level 1, where the heir lives; there, once the heir has done its work; and where
+     * nobody lives of those who were there before.
+     */
+    struct allowed allowed[ALLOWED_MAX], heirs[ALLOWED_MAX], late[ALLOWED_MAX];
+    uint32_t nallowed, nheirs, nlate;
+    void (*mend)(struct seat *seat); /* takes back what a mutant shall not have stored; or NULL */
 
     /* what happened */
     uint64_t store[LEVELS];
@@ -71,6 +76,12 @@ uint64_t exam_chance(uint64_t a, uint64_t b);
 
 /* Looks at the level as it is: "" if it is one of the allowed states, or what is wrong with it. */
 const char *exam_verdict(struct level *l, const struct allowed *allowed, uint32_t n);
+
+/*
+ * Looks at what level 0 is to be, once whoever is dead there is buried: views of level 1 (RET, unless NULL),
+ * where the heir lives and has done HEIR (unless NULL), and of level 2, where nobody does.
+ */
+void exam_foresee(const char *heir, bool loose, struct view *ret, struct view *ret_late);
 
 /* Everybody but the level's own seat is dead: buries them. False: they would not be buried. */
 bool exam_bury(struct level *l);

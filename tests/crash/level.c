@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "client.h"
+
 #define MUST(x) \
     do { \
         long long must_ = (long long)(x); \
@@ -92,16 +94,33 @@ static void seat_torn(struct watch *w, uint8_t *at, size_t n, const uint8_t *old
 
 /* ---- seats --------------------------------------------------------------------------------------- */
 
+/* As programs come: the commands of script_use.c are theirs. */
 static void attach_plain(const char *path, struct shmfs **ret)
 {
-    struct shmfs_diag diag;
-    char text[256];
-    int r = shmfs_region_attach(path, 0, ret, &diag);
-
-    if (r < 0) {
-        fprintf(stderr, "%s\n", shmfs_diag_text(&diag, r, path, text, sizeof(text)));
+    if (shmfs_attach(path, 0, ret) < 0) {
+        fprintf(stderr, "%s\n", shmfs_attach_error());
         abort();
     }
+}
+
+/* What shmfs_detach() does for the process alone. */
+static void client_forget(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+
+    client_list_remove(fs);
+    for (struct slab *slab = c->slabs, *next; slab != NULL; slab = next) {
+        next = slab->next;
+        free(slab);
+    }
+    if (c->ro_base != NULL) {
+        region_unguard(fs, c->ro_base);
+        munmap(c->ro_base, (size_t)fs->map_len);
+    }
+    munmap(c->alive, BLOCK_SIZE);
+    cred_free(&c->cred);
+    free(c);
+    fs->client = NULL;
 }
 
 /* Others take the entries below the role's for a moment, so that it gets the one that is meant for it. */
@@ -117,7 +136,7 @@ static void seat_attach(struct seat *seat, struct level *l, uint32_t role, const
         others[n++] = seat->fs;
     }
     while (n > 0)
-        shmfs_region_detach(others[--n]);
+        shmfs_detach(others[--n]);
     seat->slot = 0;
     while (seat->slot < layout->nslots && LOAD(&seat->fs->slots[seat->slot].owner.v) != seat->fs->self.v)
         seat->slot++;
@@ -223,7 +242,7 @@ static void level_open(struct level *l, uint32_t number, uint64_t size, uint32_t
     MUST(shmfs_region_make(l->path, &make, &geometry, &diag));
     fix_seed(l->path, &layout);
     attach_plain(l->path, &fs); /* makes the runtime area */
-    shmfs_region_detach(fs);
+    shmfs_detach(fs);
     l->nseats = number == 0 ? 3 : 1;
     l->npages = (uint32_t)(layout.end / BLOCK_SIZE);
     l->is_stale = calloc(l->npages, 1);
@@ -240,6 +259,8 @@ void levels_open(uint64_t size, uint32_t inodes, uint32_t shift)
 {
     for (uint32_t i = 0; i < LEVELS; i++)
         level_open(&levels[i], i, size, inodes, shift);
+    /* The heir may have opened files before A died. On level 0 it seems dead, and nobody buries it there. */
+    level_fs(&levels[0])->procs[levels[1].seats[0].role] = levels[1].seats[0].entry;
     size_t len = (size_t)levels[0].npages * BLOCK_SIZE;
     fresh = malloc(len);
     before = malloc(len);
@@ -263,6 +284,7 @@ void levels_close(void)
         for (uint32_t k = 0; k < l->nseats; k++) {
             hooks_unwatch(&l->seats[k].watch);
             seat_die(&l->seats[k]);
+            client_forget(l->seats[k].fs);
             txn_detach(l->seats[k].fs);
             region_close(l->seats[k].fs);
         }

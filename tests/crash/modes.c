@@ -6,8 +6,9 @@
 #include <time.h>
 
 struct modes_want want;
+const struct seat *modes_other = &levels[1].seats[0];
 
-static struct view before, after, step;
+static struct view before, after, step, late_before, late_after, late_step;
 
 double modes_clock(void)
 {
@@ -41,35 +42,56 @@ static uint32_t part_ino(struct shmfs *fs, const char *op)
     return path == NULL ? 0 : script_ino(fs, path);
 }
 
+static void allow(const struct view *view, const struct view *late, const char *name)
+{
+    exam.allowed[exam.nallowed++] = (struct allowed){ view, name };
+    exam.late[exam.nlate++] = (struct allowed){ late, name };
+}
+
+/* What is to be found if A dies before, after, or between; of what A alone used nothing is left then. */
+static void foresee(const struct crash_case *c, const char *op)
+{
+    struct shmfs *fs = levels[0].seats[0].fs;
+
+    exam.nallowed = exam.nlate = 0;
+    exam_foresee(NULL, false, &before, &late_before);
+    allow(&before, &late_before, "before");
+    script_run(fs, op, true);
+    exam_foresee(NULL, false, &after, &late_after);
+    allow(&after, &late_after, "after");
+    image_back();
+    if (c->judge == JUDGE_STEPS) {
+        script_run(fs, c->step, false);
+        exam_foresee(NULL, false, &step, &late_step);
+        allow(&step, &late_step, "between");
+        image_back();
+    }
+}
+
 /* Runs the operation to know the states before and after. False: it does not do what it says. */
 bool modes_rehearse(const struct crash_case *c, const char *op, long *ret_result)
 {
+    static struct view alive;
     struct shmfs *fs = levels[0].seats[0].fs;
+    struct allowed lives = { &alive, "after" };
     bool part = c->judge == JUDGE_PREFIX || c->judge == JUDGE_BLOCKS;
 
-    exam.judge = c->judge;
-    view_take(fs, false, &before);
+    exam.judge = JUDGE_WHOLE;
     if (part) {
+        view_take(fs, false, &alive);
         exam.part.ino = part_ino(fs, op);
-        exam.part.index = view_index(&before, exam.part.ino);
+        exam.part.index = view_index(&alive, exam.part.ino);
         part_read(fs, exam.part.ino, exam.part.before, &exam.part.before_size);
     }
     struct script_result r = script_run(fs, op, false);
     if (part)
         part_read(fs, exam.part.ino, exam.part.after, &exam.part.after_size);
-    view_take(fs, false, &after);
+    view_take(fs, false, &alive);
     *ret_result = r.result;
-    exam.allowed[0] = (struct allowed){ &before, "before" };
-    exam.allowed[1] = (struct allowed){ &after, "after" };
-    exam.nallowed = 2;
-    const char *what = exam_verdict(&levels[0], exam.allowed, 2);
+    const char *what = exam_verdict(&levels[0], &lives, 1);
     image_back();
-    if (c->judge == JUDGE_STEPS) {
-        script_run(fs, c->step, false);
-        view_take(fs, false, &step);
-        image_back();
-        exam.allowed[exam.nallowed++] = (struct allowed){ &step, "between" };
-    }
+    exam.judge = c->judge;
+    foresee(c, op);
     if (r.failed[0] != 0 || what[0] != 0) {
         fprintf(stderr, "FAIL %s: '%s', with nobody dying: %s (result %ld)\n", c->name, op,
                 r.failed[0] != 0 ? "does not end as it should" : what, r.result);
@@ -100,6 +122,7 @@ const char *modes_next_op(const char *ops, int k, char *buf)
 bool modes_setup(const char *name, const char *text)
 {
     image_fresh();
+    script_other = modes_other->fs->self;
     struct script_result r = script_run(levels[0].seats[0].fs, text, false);
     if (r.failed[0] != 0) {
         fprintf(stderr, "FAIL %s: setup: '%s' gave %ld\n", name, r.failed, r.result);

@@ -25,6 +25,9 @@ void mode_attach(void);     /* death of one who attaches or detaches */
 
 /* ---- shared ---- */
 
+/* Who is `other` in setups: the heir, unless a mode says otherwise. */
+extern const struct seat *modes_other;
+
 /* Makes the filesystem that a case begins with the state to come back to. */
 bool modes_setup(const char *name, const char *text);
 

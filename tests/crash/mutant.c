@@ -18,6 +18,13 @@ void mutant_begin(const struct shmfs *fs, uint64_t drop)
     nranges = 0;
 }
 
+void mutant_over(void)
+{
+    for (size_t i = 0; !mutant.over && mutant.at != NULL && i < mutant.len && i < BLOCK_SIZE; i++)
+        mutant.new[i] = mutant.at[i];
+    mutant.over = true;
+}
+
 static bool covered(const uint8_t *at, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -35,6 +42,8 @@ static bool drops(const struct txn *t, const void *p, size_t n, const void *pc)
     if (t->fs != mutant.fs || t->adopted)
         return false;
     bool drop = ++mutant.count == mutant.drop;
+    if (mutant.drop != 0 && mutant.count > mutant.drop && t->tail == 0)
+        mutant_over();
     if (mutant.drop == 0 || mutant.count > mutant.drop)
         return false;
     if (t->tail == 0)

@@ -23,7 +23,12 @@ extern struct mutant {
     uint32_t len;
     const void *pc;
     uint8_t old[BLOCK_SIZE];
+    bool over;               /* its transaction, or the step to a checkpoint, has ended: with these bytes */
+    uint8_t new[BLOCK_SIZE];
 } mutant;
+
+/* The transaction that it was left out of has ended. */
+void mutant_over(void);
 
 /* Begins to count. */
 void mutant_begin(const struct shmfs *fs, uint64_t drop);

@@ -52,7 +52,7 @@ static bool changed(bool *ret_times)
         bool time = off >= fs->l.inodes && off < fs->l.blocks && in >= offsetof(struct inode, atime) &&
                     in < offsetof(struct inode, map_level);
 
-        if (mutant.at[i] == mutant.old[i])
+        if (mutant.new[i] == mutant.old[i])
             continue;
         any = true;
         more |= !time;
@@ -89,6 +89,7 @@ static void survivor(const char *name, uint64_t number)
 {
     bool times;
 
+    mutant_over();
     if (mutant.kind == MUTANT_COVERED) {
         sum.covered++;
     } else if (!changed(&times)) {

@@ -21,6 +21,16 @@
  *   full N                   takes all free blocks but N              fullinodes
  *   tend                     shmfs_region_tend()
  *
+ * By the functions of shmfs.h (script_use.c). A file can be named by "." as well: the one that `hold`,
+ * `tmpfile` or `open` named last, with or without names.
+ *   open P [creat|excl|trunc|tmp]       close P      flink P (gives "." a name)
+ *   held                                ESTALE if "." is freed
+ *   map P OFF LEN [ro] | unmap P        msync P      poke P OFF LEN SEED   stores by pointer
+ *   lock P START END r|w [KIND [KEY]]   unlock P START END [KIND [KEY]]    KIND: posix, ofd, flock
+ *   ptruncate, pchmod, plink, psetxattr, punlink, prename, pmkdir          as above, by path
+ *
+ *   other COMMAND   not we, but script_other is who opens, maps or locks
+ *
  * A command that begins with an error's name must end with it: "ENOSPC create /a".
  */
 #include "region.h"
@@ -29,6 +39,10 @@ struct script_result {
     long result;     /* of the last command */
     char failed[80]; /* the command that ended otherwise than it says, or "" */
 };
+
+/* Whom `other` means; the inode that is called ".". */
+extern struct procref script_other;
+extern uint32_t script_held;
 
 /* ANY: errors are no failure. */
 struct script_result script_run(struct shmfs *fs, const char *text, bool any);

@@ -14,6 +14,7 @@ struct looker {
     struct view *v;
     bool loose;
     uint32_t seen[INODES_MAX]; /* index of its node + 1 */
+    uint16_t opens[INODES_MAX], pins[INODES_MAX];
 };
 
 static uint64_t mix(uint64_t h, uint64_t x)
@@ -40,10 +41,24 @@ static bool is_zero(const uint8_t *p, size_t n)
     return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
 }
 
-/* A block of zeros and a hole are the same to see; blocks behind the end must be zeros (I10). */
+/* The block that the file ends in, of one that is mapped by pointer: what lies behind is not to be seen. */
+static const uint8_t *last_block(const uint8_t *p, uint64_t size)
+{
+    static uint8_t copy[BLOCK_SIZE];
+
+    memcpy(copy, p, BLOCK_SIZE);
+    memset(copy + size % BLOCK_SIZE, 0, BLOCK_SIZE - size % BLOCK_SIZE);
+    return copy;
+}
+
+/*
+ * A block of zeros and a hole are the same to see; blocks behind the end must be zeros (I10), but while it is
+ * mapped by pointer.
+ */
 static uint64_t file_hash(struct looker *lk, uint32_t ino, const struct inode *in)
 {
     uint64_t pos = 0, len, h = 1, end = div_up(in->size, BLOCK_SIZE);
+    bool loose = (in->flags & INODE_LOOSE) != 0;
     struct map_at at;
     struct blkref blk;
 
@@ -60,6 +75,10 @@ static uint64_t file_hash(struct looker *lk, uint32_t ino, const struct inode *i
         }
         for (uint64_t i = 0; i < len; i++) {
             const uint8_t *p = lk->fs->blocks + (uint64_t)(blk.n + i) * BLOCK_SIZE;
+            if (loose && pos + i >= end)
+                continue;
+            if (loose && pos + i == in->size / BLOCK_SIZE)
+                p = last_block(p, in->size);
             if (is_zero(p, BLOCK_SIZE))
                 continue;
             if (pos + i >= end)
@@ -146,20 +165,35 @@ static void remember_name(struct view *v, uint32_t index, uint32_t parent, const
     v->names_len += (uint32_t)len;
 }
 
-/* Lookups, opens and pins, counted. */
-static uint64_t uses_of(const struct shmfs *fs, uint32_t ino)
+static void uses_count(struct looker *lk)
 {
-    const struct inode_rt *rt = &fs->inode_rts[ino];
-    uint64_t n = rt->epoch == (uint32_t)fs->rt->mount_epoch ? rt->nlookup : 0;
+    memset(lk->opens, 0, lk->fs->l.ninodes * sizeof(lk->opens[0]));
+    memset(lk->pins, 0, lk->fs->l.ninodes * sizeof(lk->pins[0]));
+    for (uint32_t i = 0; i < use_count(lk->fs); i++) {
+        uint64_t word = *use_at(lk->fs, i);
 
-    for (uint32_t i = 0; i < use_count(fs); i++)
-        n += *use_at(fs, i) != 0 && use_ino(*use_at(fs, i)) == ino;
-    return n;
+        if (word != 0 && use_ino(word) < INODES_MAX)
+            (use_kind(word) == USE_PIN ? lk->pins : lk->opens)[use_ino(word)]++;
+    }
+}
+
+static uint64_t ranges_hash(const struct shmfs *fs, uint32_t ino)
+{
+    uint64_t h = 0;
+
+    for (uint32_t at = fs->inode_rts[ino].ranges, n = 0; at != 0 && at <= fs->l.nranges && n < 1000; n++) {
+        const struct range *r = &fs->ranges[at - 1];
+
+        h += mix(mix(mix(mix(r->owner.v, r->key), r->start), r->end), (uint64_t)r->type << 16 | r->kind);
+        at = r->next;
+    }
+    return h;
 }
 
 static void fill(struct looker *lk, uint32_t ino, struct view_node *node)
 {
     const struct inode *in = inode_at(lk->fs, ino);
+    const struct inode_rt *rt = &lk->fs->inode_rts[ino];
 
     *node = (struct view_node){
         .ino = lk->loose ? 0 : ino,
@@ -172,7 +206,11 @@ static void fill(struct looker *lk, uint32_t ino, struct view_node *node)
         .rdev = in->rdev,
         .size = in->size,
         .blocks = in->blocks,
-        .uses = uses_of(lk->fs, ino),
+        .flags = in->flags,
+        .lookups = rt->epoch == (uint32_t)lk->fs->rt->mount_epoch ? (uint32_t)rt->nlookup : 0,
+        .opens = lk->opens[ino],
+        .pins = lk->pins[ino],
+        .ranges = ranges_hash(lk->fs, ino),
     };
     if (S_ISREG(in->mode))
         node->content = file_hash(lk, ino, in);
@@ -211,6 +249,7 @@ void view_take(struct shmfs *fs, bool loose, struct view *ret)
     lk.fs = fs;
     lk.v = ret;
     lk.loose = loose;
+    uses_count(&lk);
     ret->n = 0;
     ret->names_len = 0;
     ret->trouble[0] = 0;
@@ -280,9 +319,9 @@ static void print_node(const char *what, const struct view *v, uint32_t i)
     print_path(v, i);
     fprintf(stderr,
             " ino %u.%u v%" PRIu64 " mode %o nlink %u owner %u:%u rdev %" PRIx64 " size %" PRIu64
-            " blocks %" PRIu64 " uses %" PRIu64 " content %08x xattrs %08x\n",
+            " blocks %" PRIu64 " flags %x uses %u+%u+%u ranges %08x content %08x xattrs %08x\n",
             n->ino, n->generation, n->version, n->mode, n->nlink, n->uid, n->gid, n->rdev, n->size, n->blocks,
-            n->uses, (unsigned)n->content, (unsigned)n->xattrs);
+            n->flags, n->lookups, n->opens, n->pins, (unsigned)n->ranges, (unsigned)n->content, (unsigned)n->xattrs);
 }
 
 void view_diff(const struct view *a, const struct view *b, const char *a_name)

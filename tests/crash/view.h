@@ -4,7 +4,7 @@
 
 /*
  * What can be seen of a filesystem: names, attributes but times, contents, extended attributes, uses,
- * free space. Taken with the library's reading functions, by a walk from the root and then over the
+ * byte-range locks, free space. Taken with the library's reading functions, by a walk from the root and then over the
  * inodes that have no names. Read by one who is alone.
  */
 #include "file.h"
@@ -16,7 +16,9 @@ struct view_node {
     uint64_t version;
     uint32_t mode, nlink, uid, gid;
     uint64_t rdev, size, blocks;
-    uint64_t uses;    /* lookups, opens, pins */
+    uint32_t flags;
+    uint32_t lookups, opens, pins;
+    uint64_t ranges;  /* a hash of byte-range locks, in any order */
     uint64_t content; /* a hash: of data, of a symlink's target, or of a directory's entries */
     uint64_t xattrs;  /* a hash */
 };
