@@ -312,10 +312,12 @@ static void die(struct seat *seat, const uint8_t *torn, const uint8_t *old, size
     }
     l->seats[0].watch.armed = l->number == 1 && exam.every[1] != 0;
     exam.store[1] = l->number == 1 ? 0 : exam.store[1];
-    if (heir)
+    if (heir) {
+        script_held = exam.held;
         script_run(level_fs(l), exam.heir, true);
-    else if (!exam_bury(l))
+    } else if (!exam_bury(l)) {
         exam_fail(l, "the dead are not buried", NULL, 0);
+    }
     l->seats[0].watch.armed = false;
     if (l->number == 1)
         exam.store[1] = 0;

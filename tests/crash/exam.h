@@ -29,6 +29,7 @@ struct part {
 struct exam {
     const char *mode, *name, *op, *heir; /* for reports; heir: what level 1 does first, or NULL */
     uint64_t seed, salt;
+    uint32_t held; /* the script's "." for the heir */
 
     /* Which stores: on level 0 and 1, one of `every`, chosen by seed; 0: none. Or `only`, if not 0. */
     uint32_t every[LEVELS];

@@ -23,7 +23,7 @@
  *
  * By the functions of shmfs.h (script_use.c). A file can be named by "." as well: the one that `hold`,
  * `tmpfile` or `open` named last, with or without names.
- *   open P [creat|excl|trunc|tmp]       close P      flink P (gives "." a name)
+ *   open P [creat|excl|trunc|tmp|dir]     close P      flink P (gives "." a name)
  *   held                                ESTALE if "." is freed
  *   map P OFF LEN [ro] | unmap P        msync P      poke P OFF LEN SEED   stores by pointer
  *   lock P START END r|w [KIND [KEY]]   unlock P START END [KIND [KEY]]    KIND: posix, ofd, flock

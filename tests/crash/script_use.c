@@ -47,7 +47,7 @@ static struct shmfs_file *handle(struct shmfs *fs, uint32_t ino)
 long script_open(struct shmfs *fs, const struct words *s)
 {
     bool tmp = script_is(s, 2, "tmp"), excl = script_is(s, 2, "excl");
-    int flags = O_RDWR | (tmp ? O_TMPFILE : 0) | (excl || script_is(s, 2, "creat") ? O_CREAT : 0) |
+    int flags = (script_is(s, 2, "dir") ? O_RDONLY | O_DIRECTORY : O_RDWR) | (tmp ? O_TMPFILE : 0) | (excl || script_is(s, 2, "creat") ? O_CREAT : 0) |
                 (excl ? O_EXCL : 0) | (script_is(s, 2, "trunc") ? O_TRUNC : 0);
     struct shmfs_file *f;
     long r = s->n < 2 ? -EINVAL : shmfs_open(fs, s->w[1], flags, 0640, &f);
