@@ -266,6 +266,9 @@ const struct crash_case cases[] = {
     CASE("lock-kinds", "create /a; open /a",
          "lock /a 0 9 w; lock /a 20 29 w ofd; lock /a 0 0 r flock; lock /a 0 0 w flock; lock /a 25 40 w ofd; "
          "unlock /a 0 0 flock; close /a"),
+    CASE("lock-full", "create /a; lock /a 0 9 r; lock /a 20 29 r; lock /a 100 199 w; other lock /a 50 59 r; fullranges 0",
+         "ENOLCK lock /a 10 19 r; ENOLCK unlock /a 120 130; unlock /a 150 200; unlock /a 20 29; lock /a 7 15 r"),
+    CASE("lock-nearly-full", "create /a; lock /a 0 99 r; fullranges 1", "ENOLCK lock /a 40 59 w; unlock /a 40 59"),
     CASE("lock-unlinked", "create /a; open /a; lock /a 0 9 w; lock /a 20 29 r; unlink /a", "close .; create /b"),
 
     /* ---- rollback by the living ---- */

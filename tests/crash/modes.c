@@ -71,16 +71,16 @@ static void foresee(const struct crash_case *c, const char *op)
 /* Runs the operation to know the states before and after. False: it does not do what it says. */
 bool modes_rehearse(const struct crash_case *c, const char *op, long *ret_result)
 {
-    static struct view alive;
+    static struct view alive, was;
     struct shmfs *fs = levels[0].seats[0].fs;
     struct allowed lives = { &alive, "after" };
     bool part = c->judge == JUDGE_PREFIX || c->judge == JUDGE_BLOCKS;
 
     exam.judge = JUDGE_WHOLE;
+    view_take(fs, false, &was);
     if (part) {
-        view_take(fs, false, &alive);
         exam.part.ino = part_ino(fs, op);
-        exam.part.index = view_index(&alive, exam.part.ino);
+        exam.part.index = view_index(&was, exam.part.ino);
         part_read(fs, exam.part.ino, exam.part.before, &exam.part.before_size);
     }
     struct script_result r = script_run(fs, op, false);
@@ -89,6 +89,10 @@ bool modes_rehearse(const struct crash_case *c, const char *op, long *ret_result
     view_take(fs, false, &alive);
     *ret_result = r.result;
     const char *what = exam_verdict(&levels[0], &lives, 1);
+    if (what[0] == 0 && r.result < 0 && !view_same(&was, &alive, VIEW_ALL)) {
+        what = "it failed, and changed something";
+        view_diff(&was, &alive, "before");
+    }
     image_back();
     exam.judge = c->judge;
     foresee(c, op);

@@ -20,6 +20,7 @@ void mode_undertaker(void); /* and death of the one who recovers from it */
 void mode_pair(void);       /* A dies; B, going on, meets what it left; and dies too */
 void mode_frozen(void);     /* A stands still; B dies and is buried; A goes on */
 void mode_mutant(void);     /* an undo record is left out: it must be noticed */
+void mode_mutant_use(void); /* or a store, of those that keep what is open, pinned, locked */
 void mode_door(void);       /* recovery by attaching as programs do */
 void mode_attach(void);     /* death of one who attaches or detaches */
 

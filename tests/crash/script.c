@@ -357,7 +357,7 @@ static const struct {
     { "removexattr", do_xattr }, { "look", do_look },      { "list", do_look },      { "tend", do_look },
     { "ref", do_uses },          { "open", script_open },  { "close", script_close }, { "map", script_map },
     { "unmap", script_map },     { "poke", script_map },   { "msync", script_map },  { "lock", script_lock },
-    { "unlock", script_lock },   { "flink", script_path }, { "held", script_close }, { "ptruncate", script_path },
+    { "unlock", script_lock },   { "fullranges", script_full_ranges },   { "flink", script_path }, { "held", script_close }, { "ptruncate", script_path },
     { "pchmod", script_path },   { "plink", script_path }, { "psetxattr", script_path },
     { "punlink", script_path },  { "prename", script_path }, { "pmkdir", script_path },
 };
@@ -369,6 +369,7 @@ static const struct {
     { "ENOSPC", -ENOSPC },       { "EEXIST", -EEXIST }, { "ENOENT", -ENOENT },
     { "ENOTEMPTY", -ENOTEMPTY }, { "EINVAL", -EINVAL }, { "ENODATA", -ENODATA },
     { "EAGAIN", -EAGAIN },       { "ESTALE", -ESTALE }, { "ENXIO", -ENXIO },
+    { "ENOLCK", -ENOLCK },
 };
 
 static long run_one(struct shmfs *fs, struct words *s, bool *ret_good)

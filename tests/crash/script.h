@@ -27,6 +27,7 @@
  *   held                                ESTALE if "." is freed
  *   map P OFF LEN [ro] | unmap P        msync P      poke P OFF LEN SEED   stores by pointer
  *   lock P START END r|w [KIND [KEY]]   unlock P START END [KIND [KEY]]    KIND: posix, ofd, flock
+ *   fullranges N                        takes all records of such locks but N
  *   ptruncate, pchmod, plink, psetxattr, punlink, prename, pmkdir          as above, by path
  *
  *   other COMMAND   not we, but script_other is who opens, maps or locks

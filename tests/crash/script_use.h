@@ -21,6 +21,7 @@ long script_open(struct shmfs *fs, const struct words *s);
 long script_close(struct shmfs *fs, const struct words *s); /* and held */
 long script_map(struct shmfs *fs, const struct words *s);   /* and unmap, poke, msync */
 long script_lock(struct shmfs *fs, const struct words *s);  /* and unlock */
+long script_full_ranges(struct shmfs *fs, const struct words *s);
 long script_path(struct shmfs *fs, const struct words *s);
 
 #endif
