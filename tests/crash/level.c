@@ -22,6 +22,7 @@ struct level levels[LEVELS];
 static uint8_t *fresh, *before; /* images below level 0: as made; before the operation */
 static uint8_t *is_used;        /* a page: differs from `fresh` */
 static uint32_t *used, nused;
+static void *heir_life; /* of the heir, on level 0 */
 
 /* Few slots and processes: the time of a state is spent in looking at all that there is. */
 int __real_layout_plan(uint64_t max_size, uint64_t inodes, struct layout *ret);
@@ -156,6 +157,18 @@ static void seat_attach(struct seat *seat, struct level *l, uint32_t role, const
     hooks_watch(&seat->watch);
 }
 
+/* Slots that it claimed in a state that is gone are not its own. */
+static void pool_back(struct seat *seat)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < seat->fs->nfree_slots; i++) {
+        if (seat->fs->free_slots[i] == seat->slot)
+            seat->fs->free_slots[n++] = seat->slot;
+    }
+    seat->fs->nfree_slots = n;
+}
+
 /* What of a level is its own: whose file it is, and who sits there. */
 static void seats_patch(struct level *l)
 {
@@ -163,8 +176,9 @@ static void seats_patch(struct level *l)
 
     fs->rt->id = l->id;
     for (uint32_t i = 0; i < l->nseats; i++) {
-        const struct seat *seat = &l->seats[i];
+        struct seat *seat = &l->seats[i];
 
+        pool_back(seat);
         fs->procs[seat->role] = seat->entry;
         hooks_copy(&fs->slots[seat->slot], &seat->head, SLOT_HEAD);
         level_changed(l, &fs->slots[seat->slot], SLOT_HEAD);
@@ -182,23 +196,28 @@ void seat_die(struct seat *seat)
 }
 
 /* As proc.c does it. */
-void seat_rise(struct seat *seat)
+static void *life_take(const struct shmfs *fs, uint32_t entry)
 {
     struct flock fl = { .l_type = F_WRLCK,
                         .l_whence = SEEK_SET,
                         .l_len = 1,
-                        .l_start = (off_t)(seat->fs->l.procs + seat->role * sizeof(struct proc_entry)) };
+                        .l_start = (off_t)(fs->l.procs + entry * sizeof(struct proc_entry)) };
     char path[32];
 
-    if (!seat->stood)
-        return;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", seat->fs->fd);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fs->fd);
     AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC);
     MUST(fd);
     MUST(fcntl(fd, F_OFD_SETLK, &fl));
-    seat->fs->life = mmap(NULL, BLOCK_SIZE, PROT_NONE, MAP_SHARED, fd, 0);
-    if (seat->fs->life == MAP_FAILED)
+    void *life = mmap(NULL, BLOCK_SIZE, PROT_NONE, MAP_SHARED, fd, 0);
+    if (life == MAP_FAILED)
         abort();
+    return life;
+}
+
+void seat_rise(struct seat *seat)
+{
+    if (seat->stood)
+        seat->fs->life = life_take(seat->fs, seat->role);
     seat->stood = false;
 }
 
@@ -259,8 +278,9 @@ void levels_open(uint64_t size, uint32_t inodes, uint32_t shift)
 {
     for (uint32_t i = 0; i < LEVELS; i++)
         level_open(&levels[i], i, size, inodes, shift);
-    /* The heir may have opened files before A died. On level 0 it seems dead, and nobody buries it there. */
+    /* The heir may have opened files before A died. */
     level_fs(&levels[0])->procs[levels[1].seats[0].role] = levels[1].seats[0].entry;
+    heir_life = life_take(level_fs(&levels[0]), levels[1].seats[0].role);
     size_t len = (size_t)levels[0].npages * BLOCK_SIZE;
     fresh = malloc(len);
     before = malloc(len);
@@ -278,6 +298,7 @@ void levels_open(uint64_t size, uint32_t inodes, uint32_t shift)
 
 void levels_close(void)
 {
+    munmap(heir_life, BLOCK_SIZE);
     for (uint32_t i = 0; i < LEVELS; i++) {
         struct level *l = &levels[i];
 
@@ -345,8 +366,10 @@ void image_take(void)
 void image_back(void)
 {
     level_sync(&levels[0]);
-    for (uint32_t i = 0; i < levels[0].nseats; i++)
+    for (uint32_t i = 0; i < levels[0].nseats; i++) {
         seat_rise(&levels[0].seats[i]);
+        pool_back(&levels[0].seats[i]);
+    }
 }
 
 const void *image_at(const void *at)
