@@ -209,11 +209,13 @@ const struct crash_case cases[] = {
          "unlink /a; held; write . 0 20000 2; truncate . 5; open /b creat"),
     CASE("unlink-open-thrice", "file /a 9000; open /a; open /a; other open /a; unlink /a",
          "close .; held; close .; held"),
-    CASE("unlink-open-and-held", "file /a 9000; open /a; hold /a; unlink /a", "close .; held; drop; ESTALE held"),
+    CASE("unlink-open-and-held", "file /a 9000; open /a; hold /a; unlink /a",
+         "close .; held; drop; ESTALE held"),
     CASE("rename-over-open", "file /a 100 1; file /b 9000 2; open /b", "rename /a /b; held; close ."),
     CASE("rmdir-open", "mkdir /d; open /d dir", "rmdir /d; held; close .; ESTALE held"),
     CASE("open-by-path", "file /a 9000; link /a /z",
-         "ptruncate /a 5000; pchmod /a 0600; psetxattr /a user.x 50 1; plink /a /b; punlink /z; prename /a /b; "
+         "ptruncate /a 5000; pchmod /a 0600; psetxattr /a user.x 50 1; plink /a /b; punlink /z; prename /a "
+         "/b; "
          "pmkdir /d; prename /b /d/b"),
 
     /* ---- pins: blocks that somebody has a pointer to stay ---- */
@@ -221,37 +223,44 @@ const struct crash_case cases[] = {
          "map /a 0 60000; unmap /a; map /s 4096 30000; unmap /s; ENXIO map /a 0 100000"),
     CASE("map-fills", "sparse /a 9", "map /a 0 30000; unmap /a", .judge = JUDGE_BLOCKS),
     CASE("map-twice", "file /a 9000 1; map /a 0 4096", "map /a 4096 4096 ro; unmap /a; unmap /a"),
-    CASE("map-elsewhere", "file /a 9000 1; other map /a 0 9000", "map /a 0 9000; unmap /a; open /a; close /a"),
+    CASE("map-elsewhere", "file /a 9000 1; other map /a 0 9000",
+         "map /a 0 9000; unmap /a; open /a; close /a"),
     CASE("pinned-sizes", "file /a 60000 1; map /a 0 60000",
          "truncate /a 5000; truncate /a 40000; truncate /a 0; truncate /a 60000; unmap /a"),
     CASE("pinned-sizes-elsewhere", "file /a 60000 1; other map /a 0 60000; poke /a 30000 9000 9",
          "truncate /a 35000; truncate /a 45000; truncate /a 100; truncate /a 0; truncate /a 70000"),
     CASE("pinned-grows", "file /a 60000 1; other map /a 0 60000; truncate /a 5000; poke /a 5000 40000 9",
-         "truncate /a 6000; write /a 9000 100 2; write /a 0 9000 3 append; fallocate /a 20000 5000; truncate /a "
+         "truncate /a 6000; write /a 9000 100 2; write /a 0 9000 3 append; fallocate /a 20000 5000; truncate "
+         "/a "
          "70000"),
     CASE("pinned-writes", "file /a 60000 1; other map /a 0 60000; truncate /a 20000; poke /a 20000 40000 9",
          "write /a 10 60000 2; write /a 60000 64K 3"),
-    CASE("pinned-writes-large", "file /a 150K 1; other map /a 0 100K; truncate /a 20000; poke /a 20000 80000 9",
+    CASE("pinned-writes-large",
+         "file /a 150K 1; other map /a 0 100K; truncate /a 20000; poke /a 20000 80000 9",
          "write /a 10000 130K 2", .judge = JUDGE_PREFIX),
     CASE("pinned-punch", "file /a 150K 1; other map /a 0 8192",
          "fallocate /a 5000 30000 punch; fallocate /a 0 150K punch", .judge = JUDGE_PREFIX),
     CASE("pinned-zero", "file /a 60000 1; fallocate /a 8192 8192 punch; other map /a 0 4096",
          "fallocate /a 5000 30000 zerokeep; fallocate /a 50000 30000 zero", .judge = JUDGE_PREFIX),
-    CASE("pinned-allocated", "file /a 9000 1; other map /a 0 4096", "fallocate /a 0 100000; fallocate /a 0 200K keep",
-         .judge = JUDGE_BLOCKS),
-    CASE("unpin-trims", "file /a 60000 1; map /a 0 60000; truncate /a 5000; poke /a 5000 40000 9", "unmap /a"),
+    CASE("pinned-allocated", "file /a 9000 1; other map /a 0 4096",
+         "fallocate /a 0 100000; fallocate /a 0 200K keep", .judge = JUDGE_BLOCKS),
+    CASE("unpin-trims", "file /a 60000 1; map /a 0 60000; truncate /a 5000; poke /a 5000 40000 9",
+         "unmap /a"),
     CASE("unpin-trims-fragmented", "scatter /a 40; map /a 0 100000; truncate /a 5000; poke /a 5000 40000 9",
          "unmap /a; truncate /a 60000"),
     CASE("unpin-one-of-two",
-         "file /a 60000 1; map /a 0 60000; other map /a 0 4096; truncate /a 5000; poke /a 5000 40000 9", "unmap /a"),
+         "file /a 60000 1; map /a 0 60000; other map /a 0 4096; truncate /a 5000; poke /a 5000 40000 9",
+         "unmap /a"),
     CASE("unpin-unlinked", "file /a 60000 1; open /a; map /a 0 60000; close /a; unlink /a",
          "held; unmap .; ESTALE held"),
     CASE("unlink-pinned", "scatter /a 20; map /a 0 60000; open /a; other map /a 0 4096",
          "unlink /a; unmap .; close .; held"),
     CASE("msync", "file /a 9000 1; map /a 0 9000; poke /a 0 9000 2", "msync /a"),
     CASE("uses-of-the-dead",
-         "file /a 60000 1; scatter /b 20; file /c 100; open /a; open /b; open /b; open /c; map /a 0 60000; map /b 0 "
-         "9000; truncate /a 5000; poke /a 5000 40000 9; lock /a 0 9 w; lock /a 20 29 r; lock /c 0 99 r; other open "
+         "file /a 60000 1; scatter /b 20; file /c 100; open /a; open /b; open /b; open /c; map /a 0 60000; "
+         "map /b 0 "
+         "9000; truncate /a 5000; poke /a 5000 40000 9; lock /a 0 9 w; lock /a 20 29 r; lock /c 0 99 r; "
+         "other open "
          "/b; unlink /b; unlink /c",
          "create /z"),
 
@@ -266,10 +275,14 @@ const struct crash_case cases[] = {
     CASE("lock-kinds", "create /a; open /a",
          "lock /a 0 9 w; lock /a 20 29 w ofd; lock /a 0 0 r flock; lock /a 0 0 w flock; lock /a 25 40 w ofd; "
          "unlock /a 0 0 flock; close /a"),
-    CASE("lock-full", "create /a; lock /a 0 9 r; lock /a 20 29 r; lock /a 100 199 w; other lock /a 50 59 r; fullranges 0",
-         "ENOLCK lock /a 10 19 r; ENOLCK unlock /a 120 130; unlock /a 150 200; unlock /a 20 29; lock /a 7 15 r"),
-    CASE("lock-nearly-full", "create /a; lock /a 0 99 r; fullranges 1", "ENOLCK lock /a 40 59 w; unlock /a 40 59"),
-    CASE("lock-unlinked", "create /a; open /a; lock /a 0 9 w; lock /a 20 29 r; unlink /a", "close .; create /b"),
+    CASE("lock-full",
+         "create /a; lock /a 0 9 r; lock /a 20 29 r; lock /a 100 199 w; other lock /a 50 59 r; fullranges 0",
+         "ENOLCK lock /a 10 19 r; ENOLCK unlock /a 120 130; unlock /a 150 200; unlock /a 20 29; lock /a 7 15 "
+         "r"),
+    CASE("lock-nearly-full", "create /a; lock /a 0 99 r; fullranges 1",
+         "ENOLCK lock /a 40 59 w; unlock /a 40 59"),
+    CASE("lock-unlinked", "create /a; open /a; lock /a 0 9 w; lock /a 20 29 r; unlink /a",
+         "close .; create /b"),
 
     /* ---- rollback by the living ---- */
     CASE("full-create", "mkdir /d; full 0",
@@ -343,9 +356,10 @@ const struct crash_world worlds[] = {
     {
         .name = "uses",
         .size = 2 << 20,
-        .setup = "file /f 60000 1; file /g 9000 2; file /h 30000 3; open /f; other open /f; map /f 0 60000; "
-                 "other map /f 0 60000; lock /f 0 99 r; other lock /f 200 299 w; file /k 20000 4; map /k 0 20000; "
-                 "truncate /k 100; open /h; other open /h; unlink /h",
+        .setup =
+            "file /f 60000 1; file /g 9000 2; file /h 30000 3; open /f; other open /f; map /f 0 60000; "
+            "other map /f 0 60000; lock /f 0 99 r; other lock /f 200 299 w; file /k 20000 4; map /k 0 20000; "
+            "truncate /k 100; open /h; other open /h; unlink /h",
         .ops = { "close .",
                  "close /f",
                  "unmap /f",

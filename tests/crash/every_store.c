@@ -19,9 +19,8 @@ static const struct {
     void (*run)(void);
 } modes[] = {
     { "store", mode_store },   { "undertaker", mode_undertaker }, { "pair", mode_pair },
-    { "frozen", mode_frozen }, { "mutant", mode_mutant },   { "mutant-use", mode_mutant_use },
-          { "door", mode_door },
-    { "attach", mode_attach },
+    { "frozen", mode_frozen }, { "mutant", mode_mutant },         { "mutant-use", mode_mutant_use },
+    { "door", mode_door },     { "attach", mode_attach },
 };
 
 static int options(int argc, char **argv)

@@ -23,7 +23,7 @@ extern struct mutant {
     uint32_t len;
     const void *pc;
     uint8_t old[BLOCK_SIZE];
-    bool over;               /* its transaction, or the step to a checkpoint, has ended: with these bytes */
+    bool over; /* its transaction, or the step to a checkpoint, has ended: with these bytes */
     uint8_t new[BLOCK_SIZE];
 } mutant;
 

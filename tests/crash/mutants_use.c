@@ -17,14 +17,20 @@ static void mend_closing(struct seat *seat)
     seat->fs->slots[seat->slot].closing.n = 0;
 }
 
-/* A pin's record goes away before what follows from it is committed. */
+/* A pin's record is cleared at once, and not brought back when what follows from it is. */
 static void mend_record(struct seat *seat)
 {
-    struct shmfs *fs = seat->fs;
+    uint64_t pin = use_word(file, seat->role, USE_PIN), was;
+    struct slot *slot = &seat->fs->slots[seat->slot];
 
-    for (uint32_t i = 0; i < use_count(fs) && (fs->slots[seat->slot].word & 0xffffff) != 0; i++) {
-        if (*use_at(fs, i) == use_word(file, seat->role, USE_PIN))
-            *use_at(fs, i) = 0;
+    for (uint32_t i = 0; i < use_count(seat->fs); i++) {
+        if (*use_at(seat->fs, i) == (pin | USE_ENDING))
+            *use_at(seat->fs, i) = 0;
+    }
+    for (uint32_t at = 0; at + 8 <= (slot->word & 0xffffff); at += 8) {
+        memcpy(&was, slot->log + at, 8);
+        if (was == pin)
+            memset(slot->log + at, 0, 8);
     }
 }
 
@@ -131,7 +137,8 @@ static void range_mutants(void)
     uint64_t n;
 
     if (!prepare(name,
-                 "create /a; other lock /a 50 59 r; lock /a 0 9 r; other lock /a 70 79 r; lock /a 20 29 r; fullranges 0",
+                 "create /a; other lock /a 50 59 r; lock /a 0 9 r; other lock /a 70 79 r; lock /a 20 29 r; "
+                 "fullranges 0",
                  op))
         return;
     mutant_begin(fs, 0);

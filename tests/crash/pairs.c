@@ -242,9 +242,10 @@ static struct {
 
 static void handle_take(const char *a)
 {
-    static const char *const by_number[] = { "link",     "write",       "fallocate", "copy", "truncate", "chmod",
-                                             "setxattr", "removexattr", "read",      "list", "map",      "unmap",
-                                             "lock",     "unlock",      "close",     "msync" };
+    static const char *const by_number[] = { "link",     "write",  "fallocate", "copy",
+                                             "truncate", "chmod",  "setxattr",  "removexattr",
+                                             "read",     "list",   "map",       "unmap",
+                                             "lock",     "unlock", "close",     "msync" };
     size_t word = strcspn(a, " "), path = a[word] == ' ' ? strcspn(a + word + 1, " ") : 0;
     char name[OP_MAX];
 

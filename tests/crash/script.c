@@ -109,7 +109,9 @@ static long do_make(struct shmfs *fs, const struct words *s)
         target[n] = 0;
         return shmfs_node_symlink(fs, target, dir, name, &maker, false, &attr);
     }
-    mode_t mode = script_is(s, 0, "fifo") ? S_IFIFO | 0644 : script_is(s, 0, "chr") ? S_IFCHR | 0644 : S_IFREG | 0664;
+    mode_t mode = script_is(s, 0, "fifo")  ? S_IFIFO | 0644
+                  : script_is(s, 0, "chr") ? S_IFCHR | 0644
+                                           : S_IFREG | 0664;
     return shmfs_node_mknod(fs, dir, name, mode, 0x305, &maker, script_is(s, 0, "createref"), &attr);
 }
 
@@ -118,7 +120,8 @@ static long do_file(struct shmfs *fs, const struct words *s)
     size_t n = (size_t)script_number(s, 2);
     long r = do_make(fs, s);
 
-    return r < 0 || n == 0 ? r : write_at(fs, script_ino_of(fs, s, 1), 0, n, (unsigned)script_number(s, 3), 0);
+    return r < 0 || n == 0 ? r
+                           : write_at(fs, script_ino_of(fs, s, 1), 0, n, (unsigned)script_number(s, 3), 0);
 }
 
 static long do_name(struct shmfs *fs, const struct words *s)
@@ -136,7 +139,8 @@ static long do_name(struct shmfs *fs, const struct words *s)
     if (script_is(s, 0, "unlink") || script_is(s, 0, "rmdir")) {
         if (fdir == 0)
             return -ENOENT;
-        return script_is(s, 0, "rmdir") ? shmfs_node_rmdir(fs, fdir, from) : shmfs_node_unlink(fs, fdir, from);
+        return script_is(s, 0, "rmdir") ? shmfs_node_rmdir(fs, fdir, from)
+                                        : shmfs_node_unlink(fs, fdir, from);
     }
     if (script_is(s, 0, "linkheld"))
         return fdir == 0 ? -ENOENT : shmfs_node_link(fs, script_held, fdir, from, false, &attr);
@@ -150,7 +154,7 @@ static long do_name(struct shmfs *fs, const struct words *s)
     unsigned flags = script_is(s, 3, "exchange")    ? RENAME_EXCHANGE
                      : script_is(s, 3, "noreplace") ? RENAME_NOREPLACE
                      : script_is(s, 3, "whiteout")  ? RENAME_WHITEOUT
-                                             : 0;
+                                                    : 0;
     return shmfs_node_rename(fs, fdir, from, tdir, to, flags, &maker);
 }
 
@@ -203,19 +207,21 @@ static long do_data(struct shmfs *fs, const struct words *s)
     if (script_is(s, 0, "write")) {
         unsigned flags = script_is(s, 5, "append") ? SHMFS_WRITE_APPEND
                          : script_is(s, 5, "kill") ? SHMFS_WRITE_KILL_PRIV
-                                            : 0;
-        return write_at(fs, ino, (uint64_t)script_number(s, 2), (size_t)script_number(s, 3), (unsigned)script_number(s, 4), flags);
+                                                   : 0;
+        return write_at(fs, ino, (uint64_t)script_number(s, 2), (size_t)script_number(s, 3),
+                        (unsigned)script_number(s, 4), flags);
     }
     if (script_is(s, 0, "fallocate")) {
         int mode = script_is(s, 4, "keep")       ? FALLOC_FL_KEEP_SIZE
                    : script_is(s, 4, "punch")    ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
                    : script_is(s, 4, "zero")     ? FALLOC_FL_ZERO_RANGE
                    : script_is(s, 4, "zerokeep") ? FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE
-                                          : 0;
+                                                 : 0;
         return shmfs_node_fallocate(fs, ino, mode, script_number(s, 2), script_number(s, 3));
     }
     if (script_is(s, 0, "copy"))
-        return shmfs_node_copy(fs, ino, script_number(s, 2), script_ino_of(fs, s, 3), script_number(s, 4), (size_t)script_number(s, 5));
+        return shmfs_node_copy(fs, ino, script_number(s, 2), script_ino_of(fs, s, 3), script_number(s, 4),
+                               (size_t)script_number(s, 5));
     AUTO_FREE uint8_t *p = bytes(0, 0, (size_t)script_number(s, 2));
     return shmfs_node_read(fs, ino, p, (size_t)script_number(s, 2), 0);
 }
@@ -287,8 +293,9 @@ static long do_acl(struct shmfs *fs, const struct words *s)
 
     memcpy(acl.e, is_small ? small : named, n);
     return shmfs_node_setxattr(fs, script_ino_of(fs, s, 1),
-                               script_is(s, 0, "acl") ? "system.posix_acl_access" : "system.posix_acl_default", &acl,
-                               sizeof(acl.head) + n, 0);
+                               script_is(s, 0, "acl") ? "system.posix_acl_access"
+                                                      : "system.posix_acl_default",
+                               &acl, sizeof(acl.head) + n, 0);
 }
 
 static long do_attr(struct shmfs *fs, const struct words *s)
@@ -309,8 +316,8 @@ static long do_attr(struct shmfs *fs, const struct words *s)
     }
     attr.size = (uint64_t)script_number(s, 2);
     attr.mode = (uint32_t)script_number(s, 3);
-    return shmfs_node_setattr(fs, ino, &attr, SHMFS_SET_SIZE | (script_is(s, 0, "resetmode") ? SHMFS_SET_MODE : 0),
-                              &got);
+    return shmfs_node_setattr(fs, ino, &attr,
+                              SHMFS_SET_SIZE | (script_is(s, 0, "resetmode") ? SHMFS_SET_MODE : 0), &got);
 }
 
 static long do_xattr(struct shmfs *fs, const struct words *s)
@@ -326,7 +333,7 @@ static long do_xattr(struct shmfs *fs, const struct words *s)
     return shmfs_node_setxattr(fs, ino, s->w[2], p, n,
                                script_is(s, 5, "create")    ? XATTR_CREATE
                                : script_is(s, 5, "replace") ? XATTR_REPLACE
-                                                     : 0);
+                                                            : 0);
 }
 
 static long do_look(struct shmfs *fs, const struct words *s)
@@ -346,30 +353,43 @@ static const struct {
     const char *word;
     long (*run)(struct shmfs *fs, const struct words *s);
 } commands[] = {
-    { "create", do_make },       { "createref", do_make }, { "mkdir", do_make },     { "fifo", do_make },
-    { "chr", do_make },          { "symlink", do_make },   { "file", do_file },      { "unlink", do_name },
-    { "unlinkfirst", do_name },  { "rmdir", do_name },     { "rename", do_name },    { "link", do_name },
-    { "linkheld", do_name },     { "many", do_many },      { "hold", do_uses },      { "drop", do_uses },
-    { "tmpfile", do_uses },      { "write", do_data },     { "fallocate", do_data }, { "copy", do_data },
-    { "read", do_data },         { "sparse", do_blocks },  { "scatter", do_blocks }, { "full", do_full },
-    { "fullinodes", do_full },   { "acl", do_acl },        { "defacl", do_acl },     { "chmod", do_attr },
-    { "chown", do_attr },        { "truncate", do_attr },  { "resetmode", do_attr }, { "setxattr", do_xattr },
-    { "removexattr", do_xattr }, { "look", do_look },      { "list", do_look },      { "tend", do_look },
-    { "ref", do_uses },          { "open", script_open },  { "close", script_close }, { "map", script_map },
-    { "unmap", script_map },     { "poke", script_map },   { "msync", script_map },  { "lock", script_lock },
-    { "unlock", script_lock },   { "fullranges", script_full_ranges },   { "flink", script_path }, { "held", script_close }, { "ptruncate", script_path },
-    { "pchmod", script_path },   { "plink", script_path }, { "psetxattr", script_path },
-    { "punlink", script_path },  { "prename", script_path }, { "pmkdir", script_path },
+    { "create", do_make },        { "createref", do_make },
+    { "mkdir", do_make },         { "fifo", do_make },
+    { "chr", do_make },           { "symlink", do_make },
+    { "file", do_file },          { "unlink", do_name },
+    { "unlinkfirst", do_name },   { "rmdir", do_name },
+    { "rename", do_name },        { "link", do_name },
+    { "linkheld", do_name },      { "many", do_many },
+    { "hold", do_uses },          { "drop", do_uses },
+    { "tmpfile", do_uses },       { "write", do_data },
+    { "fallocate", do_data },     { "copy", do_data },
+    { "read", do_data },          { "sparse", do_blocks },
+    { "scatter", do_blocks },     { "full", do_full },
+    { "fullinodes", do_full },    { "acl", do_acl },
+    { "defacl", do_acl },         { "chmod", do_attr },
+    { "chown", do_attr },         { "truncate", do_attr },
+    { "resetmode", do_attr },     { "setxattr", do_xattr },
+    { "removexattr", do_xattr },  { "look", do_look },
+    { "list", do_look },          { "tend", do_look },
+    { "ref", do_uses },           { "open", script_open },
+    { "close", script_close },    { "map", script_map },
+    { "unmap", script_map },      { "poke", script_map },
+    { "msync", script_map },      { "lock", script_lock },
+    { "unlock", script_lock },    { "fullranges", script_full_ranges },
+    { "flink", script_path },     { "held", script_close },
+    { "ptruncate", script_path }, { "pchmod", script_path },
+    { "plink", script_path },     { "psetxattr", script_path },
+    { "punlink", script_path },   { "prename", script_path },
+    { "pmkdir", script_path },
 };
 
 static const struct {
     const char *word;
     long error;
 } errors[] = {
-    { "ENOSPC", -ENOSPC },       { "EEXIST", -EEXIST }, { "ENOENT", -ENOENT },
-    { "ENOTEMPTY", -ENOTEMPTY }, { "EINVAL", -EINVAL }, { "ENODATA", -ENODATA },
-    { "EAGAIN", -EAGAIN },       { "ESTALE", -ESTALE }, { "ENXIO", -ENXIO },
-    { "ENOLCK", -ENOLCK },
+    { "ENOSPC", -ENOSPC }, { "EEXIST", -EEXIST },   { "ENOENT", -ENOENT }, { "ENOTEMPTY", -ENOTEMPTY },
+    { "EINVAL", -EINVAL }, { "ENODATA", -ENODATA }, { "EAGAIN", -EAGAIN }, { "ESTALE", -ESTALE },
+    { "ENXIO", -ENXIO },   { "ENOLCK", -ENOLCK },
 };
 
 static long run_one(struct shmfs *fs, struct words *s, bool *ret_good)

@@ -47,8 +47,9 @@ static struct shmfs_file *handle(struct shmfs *fs, uint32_t ino)
 long script_open(struct shmfs *fs, const struct words *s)
 {
     bool tmp = script_is(s, 2, "tmp"), excl = script_is(s, 2, "excl");
-    int flags = (script_is(s, 2, "dir") ? O_RDONLY | O_DIRECTORY : O_RDWR) | (tmp ? O_TMPFILE : 0) | (excl || script_is(s, 2, "creat") ? O_CREAT : 0) |
-                (excl ? O_EXCL : 0) | (script_is(s, 2, "trunc") ? O_TRUNC : 0);
+    int flags = (script_is(s, 2, "dir") ? O_RDONLY | O_DIRECTORY : O_RDWR) | (tmp ? O_TMPFILE : 0) |
+                (excl || script_is(s, 2, "creat") ? O_CREAT : 0) | (excl ? O_EXCL : 0) |
+                (script_is(s, 2, "trunc") ? O_TRUNC : 0);
     struct shmfs_file *f;
     long r = s->n < 2 ? -EINVAL : shmfs_open(fs, s->w[1], flags, 0640, &f);
 
@@ -104,11 +105,9 @@ static long unmap(struct shmfs *fs, uint32_t ino)
         free(m);
         return -EINVAL;
     }
-    *m = (struct mapping){ .addr = &nowhere,
-                           .len = BLOCK_SIZE,
-                           .use = use,
-                           .word = *use_at(fs, use),
-                           .next = client_of(fs)->maps };
+    *m = (struct mapping){
+        .addr = &nowhere, .len = BLOCK_SIZE, .use = use, .word = *use_at(fs, use), .next = client_of(fs)->maps
+    };
     client_of(fs)->maps = m;
     return shmfs_unmap(fs, &nowhere, BLOCK_SIZE);
 }
@@ -165,7 +164,9 @@ long script_lock(struct shmfs *fs, const struct words *s)
     unsigned kind = un ? 4 : 5;
     uint32_t ino = script_ino_of(fs, s, 1);
     struct flock fl = { .l_whence = SEEK_SET,
-                        .l_type = un ? F_UNLCK : script_is(s, 4, "r") ? F_RDLCK : F_WRLCK,
+                        .l_type = un                     ? F_UNLCK
+                                  : script_is(s, 4, "r") ? F_RDLCK
+                                                         : F_WRLCK,
                         .l_start = script_number(s, 2),
                         .l_len = script_number(s, 3) - script_number(s, 2) + 1 };
     long r;

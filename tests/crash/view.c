@@ -321,7 +321,8 @@ static void print_node(const char *what, const struct view *v, uint32_t i)
             " ino %u.%u v%" PRIu64 " mode %o nlink %u owner %u:%u rdev %" PRIx64 " size %" PRIu64
             " blocks %" PRIu64 " flags %x uses %u+%u+%u ranges %08x content %08x xattrs %08x\n",
             n->ino, n->generation, n->version, n->mode, n->nlink, n->uid, n->gid, n->rdev, n->size, n->blocks,
-            n->flags, n->lookups, n->opens, n->pins, (unsigned)n->ranges, (unsigned)n->content, (unsigned)n->xattrs);
+            n->flags, n->lookups, n->opens, n->pins, (unsigned)n->ranges, (unsigned)n->content,
+            (unsigned)n->xattrs);
 }
 
 void view_diff(const struct view *a, const struct view *b, const char *a_name)
