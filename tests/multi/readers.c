@@ -5,71 +5,17 @@
  *
  *   readers [--seconds N]     for each of the scenes
  */
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "node.h"
+#include "scene.h"
 
-enum { PARTS_MAX = 8, BLOCK_MAX = 65536, NEIGHBOURS = 4 };
+enum { BLOCK_MAX = 65536, NEIGHBOURS = 4 };
 
-/* Shared by all processes of a scene. */
-struct board {
-    int stop;
-    char failure[300];
-    uint64_t reads, writes;
-    uint64_t last[NEIGHBOURS]; /* what each neighbour wrote last */
-};
-
-struct scene {
-    const char *name;
-    void (*prepare)(struct shmfs *fs);
-    unsigned writers, readers;
-    void (*write)(struct shmfs *fs, unsigned number, uint64_t turn);
-    void (*read)(struct shmfs *fs, unsigned number, uint64_t turn);
-    void (*after)(struct shmfs *fs);
-};
-
-static struct board *board;
-static char path[64];
-static double seconds = 2;
 static const struct shmfs_maker maker = { 0, 0, 0 };
-
-static double now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static __attribute__((format(printf, 1, 2))) void fail(const char *format, ...)
-{
-    char text[sizeof(board->failure)];
-    va_list ap;
-
-    va_start(ap, format);
-    vsnprintf(text, sizeof(text), format, ap);
-    va_end(ap);
-    if (__atomic_exchange_n(&board->stop, 1, __ATOMIC_ACQ_REL) != 1) /* the first */
-        memcpy(board->failure, text, sizeof(text));
-}
-
-static void must(long r, const char *what)
-{
-    if (r < 0)
-        fail("%s gave %s", what, strerror((int)-r));
-}
 
 static uint32_t make(struct shmfs *fs, uint32_t dir, const char *name)
 {
@@ -91,12 +37,6 @@ static uint32_t find(struct shmfs *fs, const char *name)
 
 /* ---- blocks written as a whole ------------------------------------------------------------------- */
 
-static void stamp(uint64_t *buf, size_t n, uint64_t value)
-{
-    for (size_t i = 0; i < n / 8; i++)
-        buf[i] = value + i;
-}
-
 static void stamped_read(struct shmfs *fs, uint32_t ino, size_t n, off_t off, const char *what)
 {
     static uint64_t buf[BLOCK_MAX / 8];
@@ -106,12 +46,7 @@ static void stamped_read(struct shmfs *fs, uint32_t ino, size_t n, off_t off, co
         fail("%s: a read of %zu bytes gave %zd", what, n, r);
         return;
     }
-    for (size_t i = 1; i < n / 8; i++) {
-        if (buf[i] == buf[0] + i)
-            continue;
-        fail("%s: word %zu is of write %" PRIx64 ", the first of %" PRIx64, what, i, buf[i] - i, buf[0]);
-        return;
-    }
+    stamp_check(buf, n, what);
 }
 
 static const struct {
@@ -365,113 +300,25 @@ static const struct scene scenes[] = {
     { "names", names_prepare, 3, 2, names_write, names_read, NULL },
 };
 
-static struct shmfs *attach(void)
+static struct shmfs *attach(bool reads, unsigned number)
 {
     struct shmfs_diag diag;
     struct shmfs *fs;
     char text[200];
-    int r = shmfs_region_attach(path, 0, &fs, &diag);
+    int r = shmfs_region_attach(scene_path, 0, &fs, &diag);
 
+    (void)reads;
+    (void)number;
     if (r < 0) {
-        fail("%s", shmfs_diag_text(&diag, r, path, text, sizeof(text)));
-        exit(1);
+        fail("%s", shmfs_diag_text(&diag, r, scene_path, text, sizeof(text)));
+        return NULL;
     }
     return fs;
 }
 
-static __attribute__((noreturn)) void part(void (*turn)(struct shmfs *, unsigned, uint64_t), unsigned number,
-                                           uint64_t *count)
-{
-    uint64_t i = 0;
-
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    struct shmfs *fs = attach();
-    for (; __atomic_load_n(&board->stop, __ATOMIC_ACQUIRE) == 0; i++)
-        turn(fs, number, i);
-    shmfs_region_detach(fs);
-    __atomic_add_fetch(count, i, __ATOMIC_RELAXED);
-    exit(0);
-}
-
-static void on_problem(void *arg, const struct shmfs_problem *p)
-{
-    fprintf(stderr, "  inode %u: %s\n", p->ino, p->text);
-}
-
-static void finish(const struct scene *s)
-{
-    const struct shmfs_check callbacks = { .problem = on_problem };
-    struct shmfs_check_result result = { 0 };
-    struct shmfs_diag diag;
-    struct shmfs *fs = attach();
-
-    if (s->after != NULL)
-        s->after(fs);
-    shmfs_region_detach(fs);
-    if (shmfs_region_attach(path, SHMFS_ATTACH_PRIVATE, &fs, &diag) < 0) {
-        fail("attaching privately");
-        return;
-    }
-    if (shmfs_check_run(fs, &callbacks, &result) < 0 || result.problems > 0)
-        fail("the check finds problems");
-    shmfs_region_detach(fs);
-}
-
-static int play(const struct scene *s)
-{
-    struct shmfs_make region = {
-        .size = 16 << 20, .max_size = 16 << 20, .mode = 0600, .root_mode = 0755, .force = true
-    };
-    struct shmfs_geometry geometry;
-    struct shmfs_diag diag;
-    pid_t pids[PARTS_MAX];
-    unsigned n = 0;
-    int status;
-
-    alarm((unsigned)seconds * 5 + 60); /* a hang: the others go with us */
-    memset(board, 0, sizeof(*board));
-    if (shmfs_region_make(path, &region, &geometry, &diag) < 0)
-        abort();
-    struct shmfs *fs = attach();
-    s->prepare(fs);
-    shmfs_region_detach(fs);
-    fflush(stdout);
-    for (; n < s->writers + s->readers; n++) {
-        bool writes = n < s->writers;
-
-        pids[n] = fork();
-        if (pids[n] == 0)
-            part(writes ? s->write : s->read, writes ? n : n - s->writers,
-                 writes ? &board->writes : &board->reads);
-    }
-    for (double until = now() + seconds; now() < until && board->stop == 0;)
-        usleep(10000);
-    int running = 0;
-    __atomic_compare_exchange_n(&board->stop, &running, 2, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    for (unsigned i = 0; i < n; i++)
-        if (waitpid(pids[i], &status, 0) == pids[i] && status != 0)
-            fail("a process ended with status %#x", status);
-    board->stop = board->failure[0] != 0;
-    finish(s);
-    printf("%-11s %9" PRIu64 " writes, %9" PRIu64 " reads%s%s\n", s->name, board->writes, board->reads,
-           board->failure[0] != 0 ? "  FAILED: " : "", board->failure);
-    return board->failure[0] != 0;
-}
-
 int main(int argc, char **argv)
 {
-    int failed = 0;
+    static const struct scene_client client = { attach, shmfs_region_detach };
 
-    if (argc == 3 && strcmp(argv[1], "--seconds") == 0)
-        seconds = atof(argv[2]);
-    else if (argc != 1)
-        return 2;
-    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (board == MAP_FAILED)
-        return 1;
-    snprintf(path, sizeof(path), "/dev/shm/shmfs-readers-%d", (int)getpid());
-    for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++)
-        failed |= play(&scenes[i]);
-    unlink(path);
-    return failed;
+    return scene_main(argc, argv, &client, scenes, sizeof(scenes) / sizeof(scenes[0]));
 }
