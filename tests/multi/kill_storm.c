@@ -74,7 +74,7 @@ static __attribute__((noreturn)) void live(struct worker *w)
     struct shmfs *fs = attach(w, 0);
     storm_end(w, 0, "attaching");
     storm_begin(w);
-    const char *what = model_settle(fs, w, storm.log);
+    const char *what = model_settle(fs, w);
     __atomic_store_n(&w->began, 0, __ATOMIC_RELEASE);
     if (what[0] != 0)
         storm_fail(w, "%s", what);
@@ -147,6 +147,7 @@ static void prepare(void)
         workers[i].id = i;
         workers[i].dirs[0] = attr.ino;
         workers[i].dirs[1] = storm.shared;
+        workers[i].log = storm.log;
         workers[i].big = 1;
         model_fill(1, 0, buf, BIG_SIZE);
         if (shmfs_node_mknod(fs, attr.ino, "big", S_IFREG | 0644, 0, &storm_maker, false, &attr) < 0 ||
@@ -269,7 +270,7 @@ static int aftermath(void)
 
     struct shmfs *fs = attach(&workers[0], 0);
     for (uint32_t i = 0; i < storm.workers; i++) {
-        const char *what = model_settle(fs, &workers[i], storm.log);
+        const char *what = model_settle(fs, &workers[i]);
         if (what[0] == 0)
             what = model_check(fs, &workers[i]);
         if (what[0] != 0)

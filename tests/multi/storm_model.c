@@ -196,7 +196,7 @@ const char *model_check_log(struct shmfs *fs, uint32_t ino, const struct worker 
             snprintf(why, sizeof(why), "the log has no good record at %" PRIu64 " (worker %u)", at, worker);
     }
     for (uint32_t i = 0; why[0] == 0 && i < n; i++) {
-        if (next[i] != workers[i].records)
+        if (next[i] != (workers[i].log == ino ? workers[i].records : 0))
             snprintf(why, sizeof(why), "the log has %u records of worker %u, which appended %u", next[i], i,
                      workers[i].records);
     }
@@ -206,7 +206,7 @@ const char *model_check_log(struct shmfs *fs, uint32_t ino, const struct worker 
 
 /* ---- all ----------------------------------------------------------------------------------------- */
 
-const char *model_settle(struct shmfs *fs, struct worker *w, uint32_t log_ino)
+const char *model_settle(struct shmfs *fs, struct worker *w)
 {
     struct intent *it = &w->intent;
     const char *old = "", *new = "";
@@ -220,7 +220,7 @@ const char *model_settle(struct shmfs *fs, struct worker *w, uint32_t log_ino)
         if (old[0] != 0)
             return old;
     } else if (it->record != 0) {
-        if (log_has(fs, log_ino, w->id, it->record))
+        if (log_has(fs, w->log, w->id, it->record))
             w->records = it->record;
     } else {
         static char first[300];

@@ -55,6 +55,7 @@ struct worker {
     uint64_t began; /* ns: when the operation at work began; 0: none */
     uint64_t slowest, operations;
     uint32_t dirs[PLACES]; /* inode numbers */
+    uint32_t log;          /* that of the log that it appends to */
     struct entry entries[PLACES][NAMES];
     struct intent intent;
     uint32_t big, records; /* the big file's seed, 0: a mixture; records in the log */
@@ -74,12 +75,12 @@ const char *model_compare(struct shmfs *fs, const struct worker *w, uint32_t pla
  * Somebody died within the intent: which of the two states does the region show? Makes it the worker's.
  * "" or why it is neither.
  */
-const char *model_settle(struct shmfs *fs, struct worker *w, uint32_t log_ino);
+const char *model_settle(struct shmfs *fs, struct worker *w);
 
 /* All names of the worker. "" or the first that is not as it should be. */
 const char *model_check(struct shmfs *fs, const struct worker *w);
 
-/* The log holds each worker's records, in order, whole, once. "" or what is wrong. */
+/* The log holds the records of each worker whose log it is, in order, whole, once. "" or what is wrong. */
 const char *model_check_log(struct shmfs *fs, uint32_t log_ino, const struct worker *workers, uint32_t n);
 
 void model_record(uint32_t worker, uint32_t number, uint8_t *buf);
