@@ -63,6 +63,7 @@ static void intend(struct worker *w, const struct pick *p, const struct entry *a
     it->change[0].after = *after;
     it->n = 1;
     it->big = it->record = 0;
+    it->prefix = 0;
 }
 
 static void intend_also(struct worker *w, const struct pick *q, const struct entry *after)
@@ -152,6 +153,22 @@ static bool op_remove(const struct face *f, struct worker *w, struct pick *p)
                 p->e->kind == KIND_DIR ? face_rmdir(f, p->path) : face_unlink(f, twin ? p->twin : p->path));
 }
 
+static bool op_size(const struct face *f, struct worker *w, struct pick *p, uint32_t size)
+{
+    struct entry after = *p->e;
+
+    after.size = size;
+    if (size == 0)
+        after.tail_from = 0;
+    intend(w, p, &after);
+    begin(w, "truncate", p->path);
+    return done(f, w, face_truncate(f, p->path, after.size));
+}
+
+/*
+ * Killed within it, a program may leave a part: the kernel makes a request of its own of a first page that it has not
+ * got, and gives the rest up.
+ */
 static bool op_write(const struct face *f, struct worker *w, struct pick *p)
 {
     static uint8_t buf[SMALL_MAX], back[SMALL_MAX];
@@ -162,6 +179,8 @@ static bool op_write(const struct face *f, struct worker *w, struct pick *p)
     if (append) {
         from = after.size;
         n = (uint32_t)(1 + storm_below(storm_below(4) == 0 ? SMALL_MAX - from : (SMALL_MAX - from) / 16 + 1));
+    } else if (after.tail_from != 0) {
+        return op_size(f, w, p, 0);
     } else { /* all of it, and perhaps more */
         after.seed = (uint32_t)storm_below(UINT32_MAX);
         n = after.size + (uint32_t)storm_below((SMALL_MAX - after.size) / (storm_below(4) == 0 ? 1 : 16) + 1);
@@ -169,8 +188,9 @@ static bool op_write(const struct face *f, struct worker *w, struct pick *p)
             return true;
     }
     after.size = from + n;
-    model_fill(after.seed, from, buf, n);
+    model_fill_entry(&after, from, buf, n);
     intend(w, p, &after);
+    w->intent.prefix = f->fs == NULL;
     begin(w, append ? "append to" : "write", p->path);
     ssize_t r = face_write(f, p->path, buf, n, from, append);
     if (!done(f, w, r >= 0 && r != (ssize_t)n ? -EIO : r))
@@ -183,16 +203,6 @@ static bool op_write(const struct face *f, struct worker *w, struct pick *p)
     if (r >= 0 && !is_excused(f) && (r != (ssize_t)n || memcmp(buf, back, n) != 0))
         storm_fail(w, "%s: what was written is not what is read (%zd of %u bytes)", p->path, r, n);
     return true;
-}
-
-static bool op_size(const struct face *f, struct worker *w, struct pick *p)
-{
-    struct entry after = *p->e;
-
-    after.size = (uint32_t)storm_below(after.size + 1);
-    intend(w, p, &after);
-    begin(w, "truncate", p->path);
-    return done(f, w, face_truncate(f, p->path, after.size));
 }
 
 static bool op_attr(const struct face *f, struct worker *w, struct pick *p)
@@ -245,7 +255,7 @@ static bool op_rename(const struct face *f, struct worker *w, struct pick *p)
 
 static void log_path(const struct worker *w, char *ret, size_t n)
 {
-    snprintf(ret, n, "%s/log", api_shared(w));
+    snprintf(ret, n, "%s", api_log(w));
 }
 
 static bool op_log(const struct face *f, struct worker *w)
@@ -293,7 +303,7 @@ bool api_operate(const struct face *f, struct worker *w)
     if (what < 76 && file)
         return op_write(f, w, &p);
     if (what < 84 && file)
-        return op_size(f, w, &p);
+        return op_size(f, w, &p, (uint32_t)storm_below(p.e->size + 1));
     if (what < 92 && p.e->kind != KIND_LINK)
         return op_attr(f, w, &p);
     if (what < 96 && file && !p.e->twin)

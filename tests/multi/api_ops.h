@@ -13,7 +13,9 @@ struct api_board {
 };
 extern struct api_board *api_board;
 
-extern const char *api_shared(const struct worker *w); /* the directory that its kind shares */
+/* The directory that its kind shares, and the log that it appends to. */
+const char *api_shared(const struct worker *w);
+const char *api_log(const struct worker *w);
 
 /*
  * One operation, chosen at random. False: there was an error, and the driver was away: the worker's intent is to be

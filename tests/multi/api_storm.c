@@ -86,6 +86,12 @@ const char *api_shared(const struct worker *w)
     return is_program(w) && strcmp(cache, "none") != 0 ? "/mounted" : "/shared";
 }
 
+/* By the mount, the kernel says where the end is: not together with direct processes. */
+const char *api_log(const struct worker *w)
+{
+    return is_program(w) ? "/mounted/log" : "/shared/log";
+}
+
 /* ---- a worker's life ----------------------------------------------------------------------------- */
 
 static struct shmfs *attach(struct worker *w, unsigned flags)
@@ -313,8 +319,7 @@ static void prepare(void)
         must(face_mkdir(&f, path, 0755), "mkdir");
         w->dirs[0] = ino_of(fs, path);
         w->dirs[1] = ino_of(fs, api_shared(w));
-        snprintf(path, sizeof(path), "%s/log", api_shared(w));
-        w->log = ino_of(fs, path);
+        w->log = ino_of(fs, api_log(w));
     }
     shmfs_detach(fs);
 }

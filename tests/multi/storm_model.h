@@ -25,13 +25,14 @@ enum {
 
 enum kind { KIND_NONE, KIND_FILE, KIND_DIR, KIND_LINK };
 
-/* A name. A file's bytes are those of its seed, from 0 to size. */
+/* A name. A file's bytes are those of its seed, from 0 to size (but see tail_from). */
 struct entry {
     uint8_t kind;
     uint8_t twin; /* a second name of the same file is there */
     uint16_t mode;
     uint32_t seed, size;
-    uint32_t attr; /* the value of user.v has this seed; 0: none */
+    uint32_t tail_from, tail_seed; /* not 0: from there on of that seed, for a write was cut short */
+    uint32_t attr;                 /* the value of user.v has this seed; 0: none */
 };
 
 /* A change of up to two names. */
@@ -43,6 +44,7 @@ struct intent {
         struct entry after;
     } change[2];
     uint32_t big;    /* the big file is being overwritten with this seed, or 0 */
+    uint8_t prefix;  /* a write that may leave a part of it, from its start */
     uint32_t record; /* this record is being appended to the log, or 0 */
     char what[48];
 };
@@ -63,6 +65,7 @@ struct worker {
 };
 
 uint8_t model_byte(uint32_t seed, uint64_t off);
+void model_fill_entry(const struct entry *e, uint64_t off, uint8_t *buf, size_t n);
 void model_fill(uint32_t seed, uint64_t off, uint8_t *buf, size_t n);
 const char *model_name(const struct worker *w, uint32_t place, uint32_t index, bool twin, char *buf,
                        size_t n);
