@@ -81,6 +81,11 @@ static bool is_reader(const struct worker *w)
     return w->id >= WRITERS + PROGRAMS;
 }
 
+static const char *kind_of(const struct worker *w)
+{
+    return is_program(w) ? "a program on the mount" : is_reader(w) ? "a direct reader" : "a direct writer";
+}
+
 const char *api_shared(const struct worker *w)
 {
     return is_program(w) && strcmp(cache, "none") != 0 ? "/mounted" : "/shared";
@@ -333,18 +338,18 @@ static int watch(struct worker *w)
     int status;
 
     if (w->failure[0] != 0)
-        return complain("a worker", w->failure);
+        return complain(kind_of(w), w->failure);
     if (w->pid != 0 && waitpid(w->pid, &status, WNOHANG) == w->pid) {
         snprintf(text, sizeof(text), "%u ended by itself, with status %#x; its last intent: '%s'", w->id,
                  status, w->intent.what);
         w->pid = 0;
-        return complain("a worker", w->failure[0] != 0 ? w->failure : text);
+        return complain(kind_of(w), w->failure[0] != 0 ? w->failure : text);
     }
     if (began == 0 || away || now < began || now - began < 5 * storm_patience())
         return 0;
     snprintf(text, sizeof(text), "%u hangs for %" PRIu64 " ms; its last intent: '%s'", w->id,
              (now - began) / 1000000, w->intent.what);
-    return complain("a worker", text);
+    return complain(kind_of(w), text);
 }
 
 static void reap(struct worker *w)
@@ -403,7 +408,7 @@ static int rage(void)
     for (uint32_t i = 0; i < WORKERS; i++) {
         reap(&workers[i]);
         if (failed == 0 && workers[i].failure[0] != 0)
-            failed = complain("a worker", workers[i].failure);
+            failed = complain(kind_of(&workers[i]), workers[i].failure);
     }
     return failed;
 }
@@ -465,7 +470,7 @@ static int compare(struct shmfs *fs)
         if (what[0] == 0)
             what = model_check(fs, &workers[i]);
         if (what[0] != 0)
-            failed |= complain("what is left of a worker", what);
+            failed |= complain(kind_of(&workers[i]), what);
     }
     for (size_t i = 0; i < 2; i++) {
         const char *what = model_check_log(fs, inos[i], workers, WORKERS);
