@@ -104,24 +104,12 @@ static void attach_plain(const char *path, struct shmfs **ret)
     }
 }
 
-/* What shmfs_detach() does for the process alone. */
+/* A child of ours is not to look for it. Its memory is left: of few levels, and most of it is the library's to know. */
 static void client_forget(struct shmfs *fs)
 {
-    struct client *c = client_of(fs);
-
+    client_list_lock();
     client_list_remove(fs);
-    for (struct slab *slab = c->slabs, *next; slab != NULL; slab = next) {
-        next = slab->next;
-        free(slab);
-    }
-    if (c->ro_base != NULL) {
-        region_unguard(fs, c->ro_base);
-        munmap(c->ro_base, (size_t)fs->map_len);
-    }
-    munmap(c->alive, BLOCK_SIZE);
-    cred_free(&c->cred);
-    free(c);
-    fs->client = NULL;
+    client_list_unlock();
 }
 
 /* Others take the entries below the role's for a moment, so that it gets the one that is meant for it. */
