@@ -3,7 +3,7 @@
  * As readers.c, by the functions that programs call: pointers and writes side by side, opens by path, and
  * readers that are attached read-only.
  *
- *   direct [--seconds N]      for each of the scenes
+ *   api_readers [--seconds N] for each of the scenes
  */
 #include <errno.h>
 #include <fcntl.h>
