@@ -104,7 +104,6 @@ static inline ssize_t client_leave(const struct shmfs *fs, ssize_t r)
 struct shmfs_file *client_file_new(struct shmfs *fs); /* NULL: no memory */
 void client_file_free(struct shmfs_file *file);
 
-void client_stat(struct shmfs *fs, uint32_t ino, const struct inode *head, struct stat *ret);
 /*
  * A file made with the set-group-ID bit in a directory that has it gets the directory's group, and the bit only if
  * the caller is of that group.

@@ -202,21 +202,21 @@ static int truncate_at_open(struct shmfs_file *f, const struct inode *head)
     return shmfs_node_setattr(f->fs, f->ino, &attr, set, &after);
 }
 
-static int open_found(struct shmfs_file *f, const struct dir_entry *e)
+static int open_found(struct shmfs_file *f, struct path_end e)
 {
     struct inode head;
     int r;
 
     if ((f->oflags & O_PATH) != 0 || f->fs->readonly)
-        r = path_head(f->fs, e->ino, e->generation, &head);
+        r = path_head(f->fs, e.ino, e.generation, &head);
     else
-        r = inode_use(f->fs, e->ino, e->generation, &f->use, &head);
+        r = inode_use(f->fs, e.ino, e.generation, &f->use, &head);
     if (r < 0)
         return r;
-    f->ino = e->ino;
-    f->generation = e->generation;
+    f->ino = e.ino;
+    f->generation = e.generation;
     f->is_dir = S_ISDIR(head.mode);
-    r = open_permitted(f->fs, e->ino, &head, f->oflags);
+    r = open_permitted(f->fs, e.ino, &head, f->oflags);
     if (r == 0 && f->fs->readonly && (access_wanted(f->oflags) & WANT_WRITE) != 0)
         r = -EROFS;
     if (r == 0 && (f->oflags & O_TRUNC) != 0 && (f->oflags & O_PATH) == 0)
@@ -259,9 +259,16 @@ static int open_path(struct shmfs_file *f, const char *path, mode_t mode)
                      ((f->oflags & O_NOFOLLOW) != 0 || (create && excl) ? 0u : PATH_FOLLOW);
 
     for (int tries = 0; tries < 1000; tries++) {
+        struct path_end end;
         struct path_at at;
-        int r = path_walk(f->fs, client_cred(f->fs), path, flags, &at);
+        int r;
 
+        if (!create && path_known(f->fs, client_cred(f->fs), path, &end)) {
+            r = open_found(f, end);
+            if (r != -ESTALE)
+                return r;
+        }
+        r = path_walk(f->fs, client_cred(f->fs), path, flags | (create ? 0u : (unsigned)PATH_KEEP), &at);
         if (r < 0)
             return r;
         if (!at.found)
@@ -271,8 +278,8 @@ static int open_path(struct shmfs_file *f, const char *path, mode_t mode)
         else if (create && at.e.type == DT_DIR)
             r = -EISDIR;
         else
-            r = open_found(f, &at.e);
-        path_end(&at);
+            r = open_found(f, (struct path_end){ at.e.ino, at.e.generation });
+        path_done(&at);
         if (r == -ESTALE || (r == -EEXIST && !excl))
             continue; /* it came or went meanwhile */
         return r;
@@ -303,7 +310,7 @@ static int open_nameless(struct shmfs_file *f, const char *path, mode_t mode)
                 : -ENOTDIR;
     if (r == 0)
         r = namei_tmpfile(f->fs, (struct namei_dir){ at.e.ino, at.e.generation }, &new, &attr);
-    path_end(&at);
+    path_done(&at);
     if (r < 0)
         return r == -ESTALE ? -ENOENT : r;
     f->ino = attr.ino;
@@ -384,7 +391,7 @@ struct map_query {
 };
 enum { MAP_IS_READABLE = 1, MAP_IS_SHARED = 8, LARGE = 512 * 1024, MAPS_LOOKED_AT = 8 };
 
-/* Does all of this memory belong to the process alone, and to no file? False also where nobody can tell. */
+/* Does all of this memory belong to the process alone, and to no file of a mount? False also where nobody can tell. */
 static bool memory_is_private(const void *buf, size_t n)
 {
     uint64_t at = (uintptr_t)buf, end = at + n;
@@ -394,8 +401,11 @@ static bool memory_is_private(const void *buf, size_t n)
     for (int i = 0; fd >= 0 && at < end && i < MAPS_LOOKED_AT; i++) {
         struct map_query q = { .size = sizeof(q), .query_addr = at };
 
-        if (ioctl(fd, _IOWR('f', 17, struct map_query), &q) < 0 || q.inode != 0 || q.dev_major != 0 ||
-            q.dev_minor != 0 || (q.flags & (MAP_IS_READABLE | MAP_IS_SHARED)) != MAP_IS_READABLE)
+        if (ioctl(fd, _IOWR('f', 17, struct map_query), &q) < 0 ||
+            (q.flags & (MAP_IS_READABLE | MAP_IS_SHARED)) != MAP_IS_READABLE)
+            return false;
+        /* Anonymous, or copied on write from a file on a disk: a mount of ours has a device without a major. */
+        if (q.dev_major == 0 && (q.inode != 0 || q.dev_minor != 0))
             return false;
         at = q.end;
     }

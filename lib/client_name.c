@@ -14,23 +14,17 @@ enum { RETRIES = 1000 };
 
 /* ---- looking ----------------------------------------------------------------------------------- */
 
-void client_stat(struct shmfs *fs, uint32_t ino, const struct inode *in, struct stat *ret)
+/* Where a path leads. */
+static int find(struct shmfs *fs, const char *path, unsigned flags, struct path_end *ret)
 {
-    *ret = (struct stat){
-        .st_dev = (dev_t)fs->hash_seed, /* tells filesystems apart, as far as one number can */
-        .st_ino = ino,
-        .st_mode = in->mode,
-        .st_nlink = in->nlink,
-        .st_uid = in->uid,
-        .st_gid = in->gid,
-        .st_rdev = in->rdev,
-        .st_size = (off_t)(S_ISDIR(in->mode) ? in->blocks * BLOCK_SIZE : in->size),
-        .st_blksize = BLOCK_SIZE,
-        .st_blocks = (blkcnt_t)(in->blocks * (BLOCK_SIZE / 512)),
-        .st_atim = { in->atime.sec, in->atime.nsec },
-        .st_mtim = { in->mtime.sec, in->mtime.nsec },
-        .st_ctim = { in->ctime.sec, in->ctime.nsec },
-    };
+    struct path_at at;
+    int r = path_walk(fs, client_cred(fs), path, flags | PATH_KEEP, &at);
+
+    if (r < 0)
+        return r;
+    *ret = (struct path_end){ at.e.ino, at.e.generation };
+    path_done(&at);
+    return 0;
 }
 
 /* Where a path leads, and the scalar fields of what is there. */
@@ -39,53 +33,113 @@ static int look(struct shmfs *fs, const char *path, unsigned flags, uint32_t *re
     int r = client_enter(fs);
 
     for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
-        struct path_at at;
+        struct path_end end;
 
-        r = path_walk(fs, client_cred(fs), path, flags, &at);
+        r = path_known(fs, client_cred(fs), path, &end) ? 0 : find(fs, path, flags, &end);
         if (r < 0)
             break;
-        r = path_head(fs, at.e.ino, at.e.generation, ret_head);
-        *ret_ino = at.e.ino;
-        path_end(&at);
-        if (r == 0)
+        r = path_head(fs, end.ino, end.generation, ret_head);
+        if (r == 0) {
+            *ret_ino = end.ino;
             return (int)client_leave(fs, 0);
+        }
         if (r == -ESTALE)
             r = 0; /* replaced between the two looks */
     }
     return (int)client_leave(fs, r == 0 ? -EUCLEAN : r);
 }
 
+/*
+ * The same for stat: straight from the inode, field by field. A copy of the whole would be read again in other
+ * pieces than it was written in, which the processor waits for.
+ */
+static int stat_read(struct shmfs *fs, struct path_end end, struct stat *ret)
+{
+    const struct inode *in = inode_at(fs, end.ino);
+    uint64_t size, blocks, rdev;
+    int64_t sec[3];
+    uint32_t mode, nlink, uid, gid, nsec[3];
+    struct reading rd;
+    int r;
+
+    if (!region_inode_ok(fs, end.ino))
+        return -EUCLEAN;
+    reading_init(&rd, fs, end.ino);
+    do {
+        r = reading_begin(&rd);
+        if (r < 0)
+            return r;
+        r = inode_is_valid(in);
+        if (r == 0 && LOAD_RELAXED(&in->generation) != end.generation)
+            r = -ESTALE;
+        mode = LOAD_RELAXED(&in->mode);
+        nlink = LOAD_RELAXED(&in->nlink);
+        uid = LOAD_RELAXED(&in->uid);
+        gid = LOAD_RELAXED(&in->gid);
+        rdev = LOAD_RELAXED(&in->rdev);
+        size = LOAD_RELAXED(&in->size);
+        blocks = LOAD_RELAXED(&in->blocks);
+        sec[0] = LOAD_RELAXED(&in->atime.sec);
+        nsec[0] = LOAD_RELAXED(&in->atime.nsec);
+        sec[1] = LOAD_RELAXED(&in->mtime.sec);
+        nsec[1] = LOAD_RELAXED(&in->mtime.nsec);
+        sec[2] = LOAD_RELAXED(&in->ctime.sec);
+        nsec[2] = LOAD_RELAXED(&in->ctime.nsec);
+    } while (reading_again(&rd));
+    if (r < 0)
+        return r;
+    *ret = (struct stat){
+        .st_dev = (dev_t)fs->hash_seed,
+        .st_ino = end.ino,
+        .st_mode = mode,
+        .st_nlink = nlink,
+        .st_uid = uid,
+        .st_gid = gid,
+        .st_rdev = rdev,
+        .st_size = (off_t)(S_ISDIR(mode) ? blocks * BLOCK_SIZE : size),
+        .st_blksize = BLOCK_SIZE,
+        .st_blocks = (blkcnt_t)(blocks * (BLOCK_SIZE / 512)),
+        .st_atim = { sec[0], nsec[0] },
+        .st_mtim = { sec[1], nsec[1] },
+        .st_ctim = { sec[2], nsec[2] },
+    };
+    return 0;
+}
+
+static int stat_path(struct shmfs *fs, const char *path, unsigned flags, struct stat *ret)
+{
+    int r = client_enter(fs);
+
+    for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
+        struct path_end end;
+
+        r = path_known(fs, client_cred(fs), path, &end) ? 0 : find(fs, path, flags, &end);
+        if (r < 0)
+            break;
+        r = stat_read(fs, end, ret);
+        if (r != -ESTALE)
+            return (int)client_leave(fs, r);
+        r = 0;
+    }
+    return (int)client_leave(fs, r == 0 ? -EUCLEAN : r);
+}
+
 int shmfs_stat(struct shmfs *fs, const char *path, struct stat *ret)
 {
-    struct inode head;
-    uint32_t ino;
-    int r = look(fs, path, PATH_FOLLOW, &ino, &head);
-
-    if (r == 0)
-        client_stat(fs, ino, &head, ret);
-    return r;
+    return stat_path(fs, path, PATH_FOLLOW, ret);
 }
 
 int shmfs_lstat(struct shmfs *fs, const char *path, struct stat *ret)
 {
-    struct inode head;
-    uint32_t ino;
-    int r = look(fs, path, 0, &ino, &head);
-
-    if (r == 0)
-        client_stat(fs, ino, &head, ret);
-    return r;
+    return stat_path(fs, path, 0, ret);
 }
 
 int shmfs_fstat(struct shmfs_file *f, struct stat *ret)
 {
-    struct inode head;
     int r = client_enter(f->fs);
 
     if (r == 0)
-        r = client_head(f, &head);
-    if (r == 0)
-        client_stat(f->fs, f->ino, &head, ret);
+        r = stat_read(f->fs, (struct path_end){ f->ino, f->generation }, ret);
     return (int)client_leave(f->fs, r);
 }
 
@@ -188,7 +242,7 @@ static int make(struct shmfs *fs, const char *path, struct namei_new *new)
         r = client_strip_sgid(fs, &at, &new->mode);
     if (r == 0)
         r = namei_make(fs, at.dir, &at.name, &at.e, new, NULL);
-    path_end(&at);
+    path_done(&at);
     return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
 }
 
@@ -269,7 +323,7 @@ static int remove_path(struct shmfs *fs, const char *path, bool dir)
             r = removable(fs, &at, &head);
         if (r == 0)
             r = namei_remove(fs, at.dir, &at.name, &at.e, dir);
-        path_end(&at);
+        path_done(&at);
         if (r != -ESTALE)
             return (int)client_leave(fs, r);
         r = 0;
@@ -306,7 +360,7 @@ static int link_to(struct shmfs *fs, uint32_t ino, const char *to, bool nameless
         r = fs->readonly ? -EROFS : dir_writable(fs, &at, &head);
     if (r == 0)
         r = namei_link(fs, ino, at.dir, &at.name, false, nameless, &attr);
-    path_end(&at);
+    path_done(&at);
     return r == -ESTALE ? -ENOENT : r;
 }
 
@@ -329,7 +383,7 @@ int shmfs_link(struct shmfs *fs, const char *from, const char *to)
         r = S_ISDIR(head.mode) ? -EPERM : link_to(fs, at.e.ino, to, false);
     if (r == 0 || use != NO_USE)
         inode_unuse(fs, use);
-    path_end(&at);
+    path_done(&at);
     return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
 }
 
@@ -423,9 +477,9 @@ int shmfs_rename(struct shmfs *fs, const char *from, const char *to, unsigned fl
         r = path_walk(fs, client_cred(fs), to, PATH_PARENT | PATH_ENTRY, &b);
         if (r == 0) {
             r = rename_once(fs, &a, &b, flags);
-            path_end(&b);
+            path_done(&b);
         }
-        path_end(&a);
+        path_done(&a);
         if (r != -ESTALE)
             return (int)client_leave(fs, r);
         r = 0;
@@ -458,7 +512,7 @@ static int target_open(struct shmfs *fs, const char *path, unsigned flags, struc
             r = path_head(fs, at.e.ino, at.e.generation, &ret->head);
         else
             r = inode_use(fs, at.e.ino, at.e.generation, &ret->use, &ret->head);
-        path_end(&at);
+        path_done(&at);
         if (r != -ESTALE)
             return r;
         r = 0;

@@ -25,7 +25,7 @@ static int look(struct shmfs *fs, const char *path, bool follow, uint32_t *ret_i
             r = path_head(fs, at.e.ino, at.e.generation, ret_head);
         else
             r = inode_use(fs, at.e.ino, at.e.generation, ret_use, ret_head);
-        path_end(&at);
+        path_done(&at);
         if (r != -ESTALE)
             return r;
         r = 0;

@@ -20,55 +20,100 @@ struct walk {
     char *buf;                /* what p points into, once a link was followed */
     int links;
     bool writable; /* as path_at has it, of where we just looked */
+    const struct kept *from; /* began behind a prefix that was kept: what that passed */
     uint32_t npassed; /* more than STEPS_KEPT: not to be kept */
     struct passed passed[STEPS_KEPT];
 };
 
-/* ---- prefixes ---------------------------------------------------------------------------------- */
+/* ---- paths that are kept ------------------------------------------------------------------------ */
 
 /*
- * Each thread keeps where the directory parts of some paths led. Such a prefix holds as long as the sequences of
- * all directories that it passes do: whoever changes names, modes or ACLs in them moves these.
+ * Each thread keeps where some paths led, whole ones and their directory parts. Such a path holds as long as the
+ * sequences of all directories that it passes do: whoever changes names, modes or ACLs in them moves these.
  */
-enum { PREFIXES = 16, PREFIX_BYTES = 112 };
+enum { KEPT = 32, KEPT_BYTES = 104 };
 
-struct prefix {
+struct kept {
     uint64_t fs_id;
     const struct cred *cred; /* whose search permissions were looked at; one is never changed */
     uint32_t len, npassed;
     uint32_t ino, generation;
     struct passed passed[STEPS_KEPT];
-    char bytes[PREFIX_BYTES];
+    char bytes[KEPT_BYTES];
 };
 
-static _Thread_local struct prefix *prefixes __attribute__((tls_model("initial-exec")));
-static pthread_key_t prefixes_key;
-static pthread_once_t prefixes_once = PTHREAD_ONCE_INIT;
+static _Thread_local struct kept *kept __attribute__((tls_model("initial-exec")));
+static pthread_key_t kept_key;
+static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
 
-static void prefixes_free(void *p)
+static void kept_free(void *p)
 {
     free(p);
-    prefixes = NULL;
+    kept = NULL;
 }
 
-static void prefixes_key_make(void)
+static void kept_key_make(void)
 {
-    pthread_key_create(&prefixes_key, prefixes_free);
+    pthread_key_create(&kept_key, kept_free);
 }
 
-static struct prefix *prefix_at(const char *path, size_t len)
+static bool kept_begin(void)
 {
-    uint64_t tail;
+    pthread_once(&kept_once, kept_key_make);
+    kept = calloc(KEPT, sizeof(*kept));
+    if (kept != NULL)
+        pthread_setspecific(kept_key, kept);
+    return kept != NULL;
+}
 
-    if (unlikely(prefixes == NULL)) {
-        pthread_once(&prefixes_once, prefixes_key_make);
-        prefixes = calloc(PREFIXES, sizeof(*prefixes));
-        if (prefixes == NULL)
+/* The place of a path of 1 to KEPT_BYTES bytes; NULL: no memory. */
+static struct kept *kept_at(const char *path, size_t len)
+{
+    uint64_t tail = 0;
+
+    if (unlikely(kept == NULL) && !kept_begin())
+        return NULL;
+    if (likely(len >= sizeof(tail)))
+        memcpy(&tail, path + len - sizeof(tail), sizeof(tail));
+    else
+        for (size_t i = 0; i < len; i++)
+            tail = tail << 8 | (uint8_t)path[i];
+    return &kept[((tail ^ len) * UINT64_C(0x9e3779b97f4a7c15) >> 56) % KEPT];
+}
+
+static const struct kept *kept_find(const struct shmfs *fs, const struct cred *cred, const char *path, size_t len)
+{
+    const struct kept *k = kept_at(path, len);
+
+    if (k == NULL || k->fs_id != fs->id || k->cred != cred || k->len != len || memcmp(k->bytes, path, len) != 0)
+        return NULL;
+    for (uint32_t i = 0; i < k->npassed; i++) {
+        if (LOAD(&fs->inode_rts[k->passed[i].ino].seq) != k->passed[i].seq)
             return NULL;
-        pthread_setspecific(prefixes_key, prefixes);
     }
-    memcpy(&tail, path + len - sizeof(tail), sizeof(tail));
-    return &prefixes[(tail * UINT64_C(0x9e3779b97f4a7c15) >> 56) % PREFIXES];
+    return k;
+}
+
+/* Keeps that the first `len` bytes lead to an inode, by what the walk passed and, if not NULL, `last`. */
+static void kept_put(const struct walk *w, const char *path, size_t len, const struct passed *last, uint32_t ino,
+                     uint32_t generation)
+{
+    const struct passed *passed = w->from != NULL ? w->from->passed : w->passed;
+    uint32_t n = w->from != NULL ? w->from->npassed : w->npassed;
+    struct kept *k = kept_at(path, len);
+
+    if (k == NULL || n + (last != NULL) > STEPS_KEPT)
+        return;
+    memmove(k->passed, passed, n * sizeof(*passed));
+    if (last != NULL)
+        k->passed[n++] = *last;
+    k->fs_id = w->fs->id;
+    k->cred = w->cred;
+    k->len = (uint32_t)len;
+    k->npassed = n;
+    k->ino = ino;
+    k->generation = generation;
+    memcpy(k->bytes, path, len);
 }
 
 /* The length of the directory part, if it is one that may be kept: else 0. */
@@ -77,42 +122,37 @@ static size_t prefix_len(const char *path)
     const char *slash = strrchr(path, '/');
     size_t len = slash != NULL ? (size_t)(slash - path) + 1 : 0;
 
-    return len >= sizeof(uint64_t) && len <= PREFIX_BYTES ? len : 0;
+    return len > 1 && len <= KEPT_BYTES ? len : 0;
 }
 
 static bool prefix_find(struct walk *w, const char *path, size_t len)
 {
-    const struct prefix *p = prefix_at(path, len);
+    const struct kept *k = kept_find(w->fs, w->cred, path, len);
 
-    if (p == NULL || p->fs_id != w->fs->id || p->cred != w->cred ||
-        p->len != len || memcmp(p->bytes, path, len) != 0)
+    if (k == NULL)
         return false;
-    for (uint32_t i = 0; i < p->npassed; i++) {
-        if (LOAD(&w->fs->inode_rts[p->passed[i].ino].seq) != p->passed[i].seq)
-            return false;
-    }
-    w->ino = p->ino;
-    w->generation = p->generation;
+    w->from = k;
+    w->ino = k->ino;
+    w->generation = k->generation;
     w->p = path + len;
     w->links = 0;
-    w->npassed = STEPS_KEPT + 1; /* it is kept already */
+    w->npassed = 0;
     return true;
 }
 
-static void prefix_keep(const struct walk *w, const char *path, size_t len, const struct path_at *at)
+bool path_known(const struct shmfs *fs, const struct cred *cred, const char *path, struct path_end *ret)
 {
-    struct prefix *p = prefix_at(path, len);
+    size_t len = strnlen(path, KEPT_BYTES + 1);
+    const struct kept *k;
 
-    if (p == NULL)
-        return;
-    p->fs_id = w->fs->id;
-    p->cred = w->cred;
-    p->len = (uint32_t)len;
-    p->npassed = w->npassed;
-    p->ino = at->dir.ino;
-    p->generation = (uint32_t)at->dir.generation;
-    memcpy(p->passed, w->passed, w->npassed * sizeof(w->passed[0]));
-    memcpy(p->bytes, path, len);
+    if (len == 0 || len > KEPT_BYTES || path[len - 1] == '/')
+        return false;
+    k = kept_find(fs, cred, path, len);
+    if (k == NULL)
+        return false;
+    ret->ino = k->ino;
+    ret->generation = k->generation;
+    return true;
 }
 
 /* ---- steps ------------------------------------------------------------------------------------- */
@@ -303,13 +343,20 @@ static int component(struct walk *w, struct path_at *ret)
     return r < 0 ? r : 1;
 }
 
+/* Is what the walk passed all that counts, and all there was? */
+static bool may_keep(const struct walk *w, const struct path_at *at)
+{
+    return w->buf == NULL && w->npassed <= STEPS_KEPT && (w->from == NULL || w->npassed == 0) && !at->nameless &&
+           !at->slash;
+}
+
 static int walk_once(struct walk *w, const char *path, struct path_at *ret)
 {
     size_t len = prefix_len(path);
-    bool kept = len > 0 && prefix_find(w, path, len);
     int r;
 
-    if (!kept) {
+    w->from = NULL;
+    if (len == 0 || !prefix_find(w, path, len)) {
         w->ino = ROOT_INO;
         w->generation = LOAD_RELAXED(&inode_at(w->fs, ROOT_INO)->generation);
         w->p = path;
@@ -327,9 +374,16 @@ static int walk_once(struct walk *w, const char *path, struct path_at *ret)
     } while (r == 1);
     if (r == 0 && ret->found && ret->slash && ret->e.type != DT_DIR && (w->flags & PATH_ENTRY) == 0)
         return -ENOTDIR;
-    if (r == 0 && !kept && len > 0 && w->npassed > 0 && w->npassed <= STEPS_KEPT && !ret->slash)
-        prefix_keep(w, path, len, ret);
-    return r;
+    if (r < 0 || !may_keep(w, ret))
+        return r;
+    if (w->from == NULL && len > 0 && w->npassed > 0)
+        kept_put(w, path, len, NULL, ret->dir.ino, (uint32_t)ret->dir.generation);
+    if ((w->flags & PATH_KEEP) != 0 && ret->found && ret->e.type != DT_LNK && ret->e.seq != 0 &&
+        w->p - path <= KEPT_BYTES) {
+        struct passed last = { ret->dir.ino, ret->e.seq };
+        kept_put(w, path, (size_t)(w->p - path), &last, ret->e.ino, ret->e.generation);
+    }
+    return 0;
 }
 
 int path_walk(struct shmfs *fs, const struct cred *cred, const char *path, unsigned flags,

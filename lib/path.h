@@ -9,6 +9,7 @@
 enum path_flags {
     PATH_FOLLOW = 1,  /* a symbolic link at the end too */
     PATH_ENTRY = 4,   /* the entry itself is meant: a symbolic link, also with a slash behind it */
+    PATH_KEEP = 8,    /* path_known() may answer the next time */
     PATH_PARENT = 2,  /* the name at the end need not be there: found is false then */
 };
 
@@ -26,16 +27,26 @@ struct path_at {
 };
 
 /*
- * -ENOENT, -ENOTDIR, -EACCES, -ELOOP, -ENAMETOOLONG, -ENOMEM. On success path_end() it. A directory
+ * -ENOENT, -ENOTDIR, -EACCES, -ELOOP, -ENAMETOOLONG, -ENOMEM. On success path_done() it. A directory
  * that was replaced on the way is looked for again.
  */
 int path_walk(struct shmfs *fs, const struct cred *cred, const char *path, unsigned flags,
               struct path_at *ret);
-static inline void path_end(struct path_at *at)
+static inline void path_done(struct path_at *at)
 {
     if (unlikely(at->buf != NULL))
         free(at->buf);
 }
+
+/* Where a path ended. */
+struct path_end {
+    uint32_t ino, generation;
+};
+/*
+ * The answer of an earlier walk of this thread's with PATH_KEEP, as long as it holds: a few loads for each directory
+ * that it passed. False: walk.
+ */
+bool path_known(const struct shmfs *fs, const struct cred *cred, const char *path, struct path_end *ret);
 
 /*
  * May names be added to, or taken from, the directory that a walk led to? Fills ret_head unless at->writable. -EACCES,
