@@ -152,9 +152,13 @@ static inline void detach(void)
 
 static inline void make_path(const char *path, uint64_t size, uint64_t max_size, uint64_t inodes)
 {
-    struct shmfs_make make = {
-        .size = size, .max_size = max_size, .inodes = inodes, .mode = 0600, .root_mode = 0755
-    };
+    struct shmfs_make make = { .size = size,
+                               .max_size = max_size,
+                               .inodes = inodes,
+                               .mode = 0600,
+                               .root_mode = 0755,
+                               .root_uid = geteuid(),
+                               .root_gid = getegid() };
     struct shmfs_geometry geometry;
     struct shmfs_diag diag;
 

@@ -64,6 +64,8 @@ static void test_api_readdir_tells_types_and_inodes(void **state)
     char name[16];
     unsigned n = 0;
 
+    if (geteuid() != 0)
+        skip();
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
         snprintf(name, sizeof(name), "t%o", types[i]);
         assert_int_equal(shmfs_mknod(fs, name, types[i] | 0600, 0x105), 0);
