@@ -74,7 +74,8 @@ static inline void uncancelled_end(const int *old)
 {
     pthread_setcancelstate(*old, NULL);
 }
-#define UNCANCELLED __attribute__((cleanup(uncancelled_end), unused)) const int uncancelled_ = uncancelled_begin()
+#define UNCANCELLED \
+    __attribute__((cleanup(uncancelled_end), unused)) const int uncancelled_ = uncancelled_begin()
 
 /* False: a signal was handled meanwhile. */
 static inline bool nap_us(long us)

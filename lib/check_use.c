@@ -10,7 +10,8 @@ bool check_used(const struct check *ck, uint32_t ino, enum use_kind kind)
     for (uint64_t i = 0; i < (uint64_t)ck->fs->l.nuses * USE_RECORDS; i++) {
         uint64_t word = ck->fs->uses[i / USE_RECORDS].records[i % USE_RECORDS];
 
-        if (word != 0 && (word & USE_ENDING) == 0 && (uint32_t)word == ino && (kind == 0 || (word >> 48 & 3) == kind))
+        if (word != 0 && (word & USE_ENDING) == 0 && (uint32_t)word == ino &&
+            (kind == 0 || (word >> 48 & 3) == kind))
             return true;
     }
     return false;

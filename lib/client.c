@@ -143,7 +143,8 @@ int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret)
     UNCANCELLED;
 
     attach_text[0] = 0;
-    r = (flags & ~(unsigned)(SHMFS_RDONLY | SHMFS_NOATIME)) != 0 ? -EINVAL : region_of(where, path, sizeof(path));
+    r = (flags & ~(unsigned)(SHMFS_RDONLY | SHMFS_NOATIME)) != 0 ? -EINVAL
+                                                                 : region_of(where, path, sizeof(path));
     if (r == -EINVAL) {
         snprintf(attach_text, sizeof(attach_text),
                  "%s: neither a region nor a directory that one is mounted on; name the region file", where);
@@ -176,7 +177,8 @@ void shmfs_detach(struct shmfs *fs)
     if (fs == NULL)
         return;
     c = client_of(fs);
-    if (*c->alive != fs->id) /* a child's copy of an attach that is not its own: nothing of it may be touched */
+    if (*c->alive !=
+        fs->id) /* a child's copy of an attach that is not its own: nothing of it may be touched */
         return;
     client_dirs_close(fs);
     client_unmap_all(fs);

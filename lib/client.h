@@ -32,8 +32,8 @@ struct mapping {
     size_t len;
     uint32_t use;
     uint32_t next_use;
-    uint64_t word;   /* of the use record */
-    bool stitched;   /* a range of its own, to be unmapped */
+    uint64_t word; /* of the use record */
+    bool stitched; /* a range of its own, to be unmapped */
     struct mapping *next;
 };
 
@@ -103,6 +103,16 @@ static inline ssize_t client_leave(const struct shmfs *fs, ssize_t r)
 
 struct shmfs_file *client_file_new(struct shmfs *fs); /* NULL: no memory */
 void client_file_free(struct shmfs_file *file);
+
+/* Something that an operation by path works on, held so that its number stays its own. */
+struct target {
+    struct shmfs *fs;
+    uint32_t ino;
+    uint32_t use; /* NO_USE: a file handle's, or attached read-only */
+    struct inode head;
+};
+int client_target_open(struct shmfs *fs, const char *path, unsigned flags, struct target *ret);
+ssize_t client_target_close(struct target *t, ssize_t r); /* returns r, or -EIO */
 
 /*
  * A file made with the set-group-ID bit in a directory that has it gets the directory's group, and the bit only if

@@ -144,8 +144,10 @@ static int enter_file(struct shmfs_file *f, int want_flags)
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-enum { O_KNOWN = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOFOLLOW | O_DIRECTORY | O_TMPFILE |
-                 O_NOATIME | O_PATH | O_CLOEXEC | O_NONBLOCK | O_SYNC | O_DSYNC | O_LARGEFILE | O_NOCTTY };
+enum {
+    O_KNOWN = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOFOLLOW | O_DIRECTORY | O_TMPFILE |
+              O_NOATIME | O_PATH | O_CLOEXEC | O_NONBLOCK | O_SYNC | O_DSYNC | O_LARGEFILE | O_NOCTTY
+};
 
 static uint32_t access_wanted(int oflags)
 {
@@ -159,7 +161,9 @@ static struct shmfs_maker maker_of(const struct shmfs *fs)
 {
     const struct cred *cred = client_cred(fs);
 
-    return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = LOAD_RELAXED(&client_of(fs)->umask) };
+    return (struct shmfs_maker){ .uid = cred->uid,
+                                 .gid = cred->gid,
+                                 .umask = LOAD_RELAXED(&client_of(fs)->umask) };
 }
 
 /* May this file be opened like this? */
@@ -255,8 +259,8 @@ static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
 static int open_path(struct shmfs_file *f, const char *path, mode_t mode)
 {
     bool create = (f->oflags & O_CREAT) != 0 && (f->oflags & O_PATH) == 0, excl = (f->oflags & O_EXCL) != 0;
-    unsigned flags = (create ? PATH_PARENT : 0u) |
-                     ((f->oflags & O_NOFOLLOW) != 0 || (create && excl) ? 0u : PATH_FOLLOW);
+    unsigned flags =
+        (create ? PATH_PARENT : 0u) | ((f->oflags & O_NOFOLLOW) != 0 || (create && excl) ? 0u : PATH_FOLLOW);
 
     for (int tries = 0; tries < 1000; tries++) {
         struct path_end end;
@@ -442,7 +446,8 @@ static ssize_t write_staged(struct shmfs_file *f, const uint8_t *buf, size_t n, 
     return done > 0 ? (ssize_t)done : r;
 }
 
-static ssize_t write_out(struct shmfs_file *f, const void *buf, size_t n, off_t off, unsigned flags, off_t *ret_off)
+static ssize_t write_out(struct shmfs_file *f, const void *buf, size_t n, off_t off, unsigned flags,
+                         off_t *ret_off)
 {
     const struct cred *cred = client_cred(f->fs);
     const struct inode *in = inode_at(f->fs, f->ino);

@@ -30,7 +30,8 @@ static void child_drop(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
 
-    FOR_EACH_FILE (c, f) {
+    FOR_EACH_FILE(c, f)
+    {
         inode_unuse(fs, f->next_use);
         f->next_use = NO_USE;
     }
@@ -72,7 +73,8 @@ static int child_uses(struct shmfs *fs)
     uint32_t proc = proc_index(c->child);
     int r = 0;
 
-    FOR_EACH_FILE (c, f) {
+    FOR_EACH_FILE(c, f)
+    {
         if (r == 0)
             r = copy_use(fs, f->use, proc, &f->next_use);
     }
@@ -87,8 +89,8 @@ static void forget_copies(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
 
-    FOR_EACH_FILE (c, f)
-        f->next_use = NO_USE;
+    FOR_EACH_FILE(c, f)
+    f->next_use = NO_USE;
     for (struct mapping *m = c->maps; m != NULL; m = m->next)
         m->next_use = NO_USE;
 }
@@ -149,10 +151,11 @@ static void prepare(struct shmfs *fs)
 static void before(void)
 {
     pthread_mutex_lock(&list_mutex);
-    FOR_EACH_ATTACH (fs)
-        prepare(fs);
+    FOR_EACH_ATTACH(fs)
+    prepare(fs);
     txn_fork_before();
-    FOR_EACH_ATTACH (fs) {
+    FOR_EACH_ATTACH(fs)
+    {
         spin_lock(&client_of(fs)->busy);
         pthread_mutex_lock(&fs->lock);
     }
@@ -173,11 +176,13 @@ static void unlock(struct shmfs *fs)
 static void after_in_parent(void)
 {
     region_fork_after();
-    FOR_EACH_ATTACH (fs) {
+    FOR_EACH_ATTACH(fs)
+    {
         struct client *c = client_of(fs);
 
         if (c->child_life != NULL)
-            munmap(c->child_life, BLOCK_SIZE); /* the child has it too; if there is none, the entry is dead now */
+            munmap(c->child_life,
+                   BLOCK_SIZE); /* the child has it too; if there is none, the entry is dead now */
         if (c->heir)
             advise(fs, MADV_DONTFORK);
         unlock(fs);
@@ -210,7 +215,8 @@ static void become(struct shmfs *fs)
     advise(fs, MADV_DONTFORK);
     if (!fs->readonly) {
         proc_become_child(fs, c->child, c->child_life);
-        FOR_EACH_FILE (c, f) {
+        FOR_EACH_FILE(c, f)
+        {
             f->use = f->next_use;
             f->has_owned = false;
         }
@@ -227,7 +233,8 @@ static void become(struct shmfs *fs)
 static void after_in_child(void)
 {
     region_fork_after();
-    FOR_EACH_ATTACH (fs) {
+    FOR_EACH_ATTACH(fs)
+    {
         become(fs);
         unlock(fs);
     }
@@ -272,7 +279,8 @@ void client_list_remove(struct shmfs *fs)
 struct shmfs *client_list_hold(uint64_t id)
 {
     client_list_lock();
-    FOR_EACH_ATTACH (fs) {
+    FOR_EACH_ATTACH(fs)
+    {
         if (fs->id == id)
             return fs;
     }

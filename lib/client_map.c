@@ -11,7 +11,7 @@
 struct runs {
     struct run {
         uint32_t blk, len;
-    } *run;
+    } * run;
     size_t n, room;
 };
 
@@ -202,13 +202,15 @@ static int address(struct shmfs *fs, const struct runs *runs, int prot, struct m
 
 static int map_args(const struct shmfs_file *f, off_t off, size_t len, int prot)
 {
-    if (off < 0 || off % BLOCK_SIZE != 0 || len == 0 || (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE)))
+    if (off < 0 || off % BLOCK_SIZE != 0 || len == 0 ||
+        (prot != PROT_READ && prot != (PROT_READ | PROT_WRITE)))
         return -EINVAL;
     if (len > SIZE_MAX - BLOCK_SIZE || (uint64_t)off > INT64_MAX - round_up(len, BLOCK_SIZE))
         return -ENXIO;
     if ((f->oflags & O_PATH) != 0)
         return -EBADF;
-    if ((f->oflags & O_ACCMODE) == O_WRONLY || ((prot & PROT_WRITE) != 0 && (f->oflags & O_ACCMODE) != O_RDWR))
+    if ((f->oflags & O_ACCMODE) == O_WRONLY ||
+        ((prot & PROT_WRITE) != 0 && (f->oflags & O_ACCMODE) != O_RDWR))
         return -EACCES;
     return 0;
 }

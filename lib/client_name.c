@@ -182,7 +182,9 @@ static struct shmfs_maker maker_of(const struct shmfs *fs)
 {
     const struct cred *cred = client_cred(fs);
 
-    return (struct shmfs_maker){ .uid = cred->uid, .gid = cred->gid, .umask = LOAD_RELAXED(&client_of(fs)->umask) };
+    return (struct shmfs_maker){ .uid = cred->uid,
+                                 .gid = cred->gid,
+                                 .umask = LOAD_RELAXED(&client_of(fs)->umask) };
 }
 
 static int dir_writable(struct shmfs *fs, const struct path_at *at, struct inode *ret_head)
@@ -271,10 +273,11 @@ int shmfs_mknod(struct shmfs *fs, const char *path, mode_t mode, dev_t dev)
 
     if ((mode & S_IFMT) == 0)
         new.mode |= S_IFREG;
-    switch (new.mode & S_IFMT) {
+    switch (new.mode &S_IFMT) {
     case S_IFCHR:
     case S_IFBLK:
-        if (!cred_capable(client_cred(fs), CAP_MKNOD) && !(S_ISCHR(new.mode) && dev == 0)) /* a whiteout is free */
+        if (!cred_capable(client_cred(fs), CAP_MKNOD) &&
+            !(S_ISCHR(new.mode) && dev == 0)) /* a whiteout is free */
             return -EPERM;
         new.rdev = dev;
         break;
@@ -409,7 +412,8 @@ int shmfs_flink(struct shmfs_file *f, const char *to)
     return (int)client_leave(f->fs, r);
 }
 
-static int rename_permitted(struct shmfs *fs, const struct path_at *from, const struct path_at *to, unsigned flags)
+static int rename_permitted(struct shmfs *fs, const struct path_at *from, const struct path_at *to,
+                            unsigned flags)
 {
     struct inode fromdir, todir, head;
     int r = dir_writable(fs, from, &fromdir);
@@ -489,15 +493,7 @@ int shmfs_rename(struct shmfs *fs, const char *from, const char *to, unsigned fl
 
 /* ---- attributes -------------------------------------------------------------------------------- */
 
-/* Something that an operation by path works on, held so that its number stays its own. */
-struct target {
-    struct shmfs *fs;
-    uint32_t ino;
-    uint32_t use; /* NO_USE: a file handle's, or attached read-only */
-    struct inode head;
-};
-
-static int target_open(struct shmfs *fs, const char *path, unsigned flags, struct target *ret)
+int client_target_open(struct shmfs *fs, const char *path, unsigned flags, struct target *ret)
 {
     int r = client_enter(fs);
 
@@ -530,7 +526,7 @@ static int target_file(struct shmfs_file *f, struct target *ret)
     return r < 0 ? r : client_head(f, &ret->head);
 }
 
-static ssize_t target_close(struct target *t, ssize_t r)
+ssize_t client_target_close(struct target *t, ssize_t r)
 {
     inode_unuse(t->fs, t->use);
     return client_leave(t->fs, r);
@@ -616,9 +612,9 @@ static int do_truncate(struct target *t, off_t size)
 int shmfs_chmod(struct shmfs *fs, const char *path, mode_t mode)
 {
     struct target t;
-    int r = target_open(fs, path, PATH_FOLLOW, &t);
+    int r = client_target_open(fs, path, PATH_FOLLOW, &t);
 
-    return r < 0 ? r : (int)target_close(&t, do_chmod(&t, mode));
+    return r < 0 ? r : (int)client_target_close(&t, do_chmod(&t, mode));
 }
 
 int shmfs_fchmod(struct shmfs_file *f, mode_t mode)
@@ -626,23 +622,23 @@ int shmfs_fchmod(struct shmfs_file *f, mode_t mode)
     struct target t;
     int r = target_file(f, &t);
 
-    return r < 0 ? r : (int)target_close(&t, do_chmod(&t, mode));
+    return r < 0 ? r : (int)client_target_close(&t, do_chmod(&t, mode));
 }
 
 int shmfs_chown(struct shmfs *fs, const char *path, uid_t uid, gid_t gid)
 {
     struct target t;
-    int r = target_open(fs, path, PATH_FOLLOW, &t);
+    int r = client_target_open(fs, path, PATH_FOLLOW, &t);
 
-    return r < 0 ? r : (int)target_close(&t, do_chown(&t, uid, gid));
+    return r < 0 ? r : (int)client_target_close(&t, do_chown(&t, uid, gid));
 }
 
 int shmfs_lchown(struct shmfs *fs, const char *path, uid_t uid, gid_t gid)
 {
     struct target t;
-    int r = target_open(fs, path, 0, &t);
+    int r = client_target_open(fs, path, 0, &t);
 
-    return r < 0 ? r : (int)target_close(&t, do_chown(&t, uid, gid));
+    return r < 0 ? r : (int)client_target_close(&t, do_chown(&t, uid, gid));
 }
 
 int shmfs_fchown(struct shmfs_file *f, uid_t uid, gid_t gid)
@@ -650,7 +646,7 @@ int shmfs_fchown(struct shmfs_file *f, uid_t uid, gid_t gid)
     struct target t;
     int r = target_file(f, &t);
 
-    return r < 0 ? r : (int)target_close(&t, do_chown(&t, uid, gid));
+    return r < 0 ? r : (int)client_target_close(&t, do_chown(&t, uid, gid));
 }
 
 int shmfs_utimens(struct shmfs *fs, const char *path, const struct timespec times[2], int flags)
@@ -660,8 +656,8 @@ int shmfs_utimens(struct shmfs *fs, const char *path, const struct timespec time
 
     if ((flags & ~AT_SYMLINK_NOFOLLOW) != 0)
         return -EINVAL;
-    r = target_open(fs, path, flags == 0 ? PATH_FOLLOW : 0u, &t);
-    return r < 0 ? r : (int)target_close(&t, do_utimens(&t, times));
+    r = client_target_open(fs, path, flags == 0 ? PATH_FOLLOW : 0u, &t);
+    return r < 0 ? r : (int)client_target_close(&t, do_utimens(&t, times));
 }
 
 int shmfs_futimens(struct shmfs_file *f, const struct timespec times[2])
@@ -669,20 +665,20 @@ int shmfs_futimens(struct shmfs_file *f, const struct timespec times[2])
     struct target t;
     int r = target_file(f, &t);
 
-    return r < 0 ? r : (int)target_close(&t, do_utimens(&t, times));
+    return r < 0 ? r : (int)client_target_close(&t, do_utimens(&t, times));
 }
 
 int shmfs_truncate(struct shmfs *fs, const char *path, off_t size)
 {
     struct target t;
-    int r = target_open(fs, path, PATH_FOLLOW, &t);
+    int r = client_target_open(fs, path, PATH_FOLLOW, &t);
 
     if (r < 0)
         return r;
     r = S_ISDIR(t.head.mode)    ? -EISDIR
         : !S_ISREG(t.head.mode) ? -EINVAL
                                 : cred_permits(fs, client_cred(fs), t.ino, &t.head, WANT_WRITE);
-    return (int)target_close(&t, r < 0 ? r : do_truncate(&t, size));
+    return (int)client_target_close(&t, r < 0 ? r : do_truncate(&t, size));
 }
 
 int shmfs_ftruncate(struct shmfs_file *f, off_t size)
@@ -693,5 +689,5 @@ int shmfs_ftruncate(struct shmfs_file *f, off_t size)
     if (r < 0)
         return r;
     r = f->is_dir || (f->oflags & O_ACCMODE) == O_RDONLY ? -EINVAL : do_truncate(&t, size);
-    return (int)target_close(&t, r);
+    return (int)client_target_close(&t, r);
 }

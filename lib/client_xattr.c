@@ -8,31 +8,6 @@
 
 enum { NAMES_BYTES_MAX = XATTR_BLOCKS_MAX * BLOCK_SIZE }; /* no list of names is longer */
 
-static int look(struct shmfs *fs, const char *path, bool follow, uint32_t *ret_ino, uint32_t *ret_use,
-                struct inode *ret_head)
-{
-    int r = client_enter(fs);
-
-    for (int tries = 0; r == 0 && tries < 1000; tries++) {
-        struct path_at at;
-
-        r = path_walk(fs, client_cred(fs), path, follow ? PATH_FOLLOW : 0u, &at);
-        if (r < 0)
-            break;
-        *ret_ino = at.e.ino;
-        *ret_use = NO_USE;
-        if (fs->readonly)
-            r = path_head(fs, at.e.ino, at.e.generation, ret_head);
-        else
-            r = inode_use(fs, at.e.ino, at.e.generation, ret_use, ret_head);
-        path_done(&at);
-        if (r != -ESTALE)
-            return r;
-        r = 0;
-    }
-    return r == 0 ? -EUCLEAN : r;
-}
-
 static bool begins(const char *s, const char *with)
 {
     return strncmp(s, with, strlen(with)) == 0;
@@ -47,7 +22,8 @@ static int name_check(const char *name)
 }
 
 /* May this caller read (WANT_READ) or change (WANT_WRITE) an attribute of that name? */
-static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, const char *name, uint32_t want)
+static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, const char *name,
+                     uint32_t want)
 {
     const struct cred *cred = client_cred(fs);
 
@@ -62,7 +38,7 @@ static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, c
                    : -EPERM;
     if (!begins(name, "user."))
         return cred_permits(fs, cred, ino, head, want); /* no such namespace, as will be said then */
-    if (!S_ISREG(head->mode) && !S_ISDIR(head->mode)) /* no user attributes on links and devices */
+    if (!S_ISREG(head->mode) && !S_ISDIR(head->mode))   /* no user attributes on links and devices */
         return want == WANT_WRITE ? -EPERM : -ENODATA;
     if (want == WANT_WRITE && S_ISDIR(head->mode) && (head->mode & S_ISVTX) != 0) {
         int r = cred_owns(cred, head);
@@ -72,11 +48,10 @@ static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, c
     return cred_permits(fs, cred, ino, head, want);
 }
 
-static int change(struct shmfs *fs, const char *path, bool follow, const char *name, const void *value, size_t n,
-                  int flags)
+static int change(struct shmfs *fs, const char *path, bool follow, const char *name, const void *value,
+                  size_t n, int flags)
 {
-    uint32_t ino, use;
-    struct inode head;
+    struct target t;
     int r;
 
     if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0)
@@ -84,12 +59,12 @@ static int change(struct shmfs *fs, const char *path, bool follow, const char *n
     r = name_check(name);
     if (r < 0)
         return r;
-    r = look(fs, path, follow, &ino, &use, &head);
+    r = client_target_open(fs, path, follow ? PATH_FOLLOW : 0u, &t);
     if (r < 0)
         return r;
-    r = fs->readonly ? -EROFS : permitted(fs, ino, &head, name, WANT_WRITE);
+    r = fs->readonly ? -EROFS : permitted(fs, t.ino, &t.head, name, WANT_WRITE);
     if (r == 0 && value == NULL)
-        r = shmfs_node_removexattr(fs, ino, name);
+        r = shmfs_node_removexattr(fs, t.ino, name);
     else if (r == 0) {
         AUTO_FREE void *copy = NULL; /* the caller's memory is not looked at under a lock (A9) */
 
@@ -99,35 +74,32 @@ static int change(struct shmfs *fs, const char *path, bool follow, const char *n
             r = -ENOMEM;
         else
             memcpy(copy, value, n);
-        if (begins(name, "system.posix_acl_access") && !cred_in_group(client_cred(fs), head.gid) &&
+        if (begins(name, "system.posix_acl_access") && !cred_in_group(client_cred(fs), t.head.gid) &&
             !cred_capable(client_cred(fs), CAP_FSETID))
             flags |= SHMFS_XATTR_KILL_SGID;
         if (r == 0)
-            r = shmfs_node_setxattr(fs, ino, name, copy, n, flags);
+            r = shmfs_node_setxattr(fs, t.ino, name, copy, n, flags);
     }
-    inode_unuse(fs, use);
-    return (int)client_leave(fs, r);
+    return (int)client_target_close(&t, r);
 }
 
 static ssize_t get(struct shmfs *fs, const char *path, bool follow, const char *name, void *ret, size_t n)
 {
-    uint32_t ino, use;
-    struct inode head;
+    struct target t;
     ssize_t r = name_check(name);
 
     if (r == 0)
-        r = look(fs, path, follow, &ino, &use, &head);
+        r = client_target_open(fs, path, follow ? PATH_FOLLOW : 0u, &t);
     if (r < 0)
         return r;
     n = MIN(n, (size_t)XATTR_VALUE_MAX);
     AUTO_FREE void *bounce = malloc(MAX(n, (size_t)1));
-    r = bounce == NULL ? -ENOMEM : permitted(fs, ino, &head, name, WANT_READ);
+    r = bounce == NULL ? -ENOMEM : permitted(fs, t.ino, &t.head, name, WANT_READ);
     if (r == 0)
-        r = shmfs_node_getxattr(fs, ino, name, bounce, n);
+        r = shmfs_node_getxattr(fs, t.ino, name, bounce, n);
     if (r > 0 && n > 0)
         memcpy(ret, bounce, (size_t)r);
-    inode_unuse(fs, use);
-    return client_leave(fs, r);
+    return client_target_close(&t, r);
 }
 
 /* Takes the names of trusted attributes out of a list that somebody may not see them in. */
@@ -147,28 +119,28 @@ static size_t hide_trusted(char *list, size_t n)
 
 static ssize_t list(struct shmfs *fs, const char *path, bool follow, char *ret, size_t n)
 {
-    uint32_t ino, use;
-    struct inode head;
-    ssize_t r = look(fs, path, follow, &ino, &use, &head);
+    struct target t;
+    ssize_t r = client_target_open(fs, path, follow ? PATH_FOLLOW : 0u, &t);
 
     if (r < 0)
         return r;
     n = MIN(n, (size_t)NAMES_BYTES_MAX);
     AUTO_FREE char *bounce = malloc(MAX(n, (size_t)1));
-    r = bounce == NULL ? -ENOMEM : shmfs_node_listxattr(fs, ino, bounce, n);
+    r = bounce == NULL ? -ENOMEM : shmfs_node_listxattr(fs, t.ino, bounce, n);
     if (r > 0 && n > 0 && !cred_capable(client_cred(fs), CAP_SYS_ADMIN))
         r = (ssize_t)hide_trusted(bounce, (size_t)r);
     if (r > 0 && n > 0)
         memcpy(ret, bounce, (size_t)r);
-    inode_unuse(fs, use);
-    return client_leave(fs, r);
+    return client_target_close(&t, r);
 }
 
-int shmfs_setxattr(struct shmfs *fs, const char *path, const char *name, const void *value, size_t n, int flags)
+int shmfs_setxattr(struct shmfs *fs, const char *path, const char *name, const void *value, size_t n,
+                   int flags)
 {
     return change(fs, path, true, name, value != NULL ? value : "", n, flags);
 }
-int shmfs_lsetxattr(struct shmfs *fs, const char *path, const char *name, const void *value, size_t n, int flags)
+int shmfs_lsetxattr(struct shmfs *fs, const char *path, const char *name, const void *value, size_t n,
+                    int flags)
 {
     return change(fs, path, false, name, value != NULL ? value : "", n, flags);
 }

@@ -334,7 +334,7 @@ struct stamp {
 enum inode_flags {
     INODE_LINK_INLINE = 1, /* a symlink whose target lies in `inline_target` */
     INODE_CAPABLE = 2,     /* has security.capability, which a change of the data takes away */
-    INODE_LOOSE = 4,       /* is or was mapped by pointer: behind the end there may be blocks, and any bytes */
+    INODE_LOOSE = 4, /* is or was mapped by pointer: behind the end there may be blocks, and any bytes */
 };
 
 struct inode {

@@ -176,7 +176,8 @@ int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, 
     struct stamp now = inode_now(t);
     struct held *h = txn_touch(t, ino);
 
-    txn_save(t, &in->mode, sizeof(in->mode) + sizeof(in->generation)); /* all else of a free inode is nothing */
+    txn_save(t, &in->mode,
+             sizeof(in->mode) + sizeof(in->generation)); /* all else of a free inode is nothing */
     h->saved = true;
     if (unlikely(t->fs->inode_rts[ino].ranges != 0)) /* of the file before */
         TXN_SET(t, &t->fs->inode_rts[ino].ranges, 0);

@@ -90,7 +90,8 @@ static int end_locked(struct txn *t, uint64_t *record, uint64_t word)
     if (inode_is_valid(in) < 0)
         return 0;
     inode_reap_if_unused(t, ino);
-    if (in->mode != 0 && t->slot->todo.op == TODO_NONE && use_kind(word) == USE_PIN && !use_any(t->fs, ino, USE_PIN, NO_USE))
+    if (in->mode != 0 && t->slot->todo.op == TODO_NONE && use_kind(word) == USE_PIN &&
+        !use_any(t->fs, ino, USE_PIN, NO_USE))
         return inode_tighten(t, ino, in);
     return 0;
 }
@@ -108,7 +109,8 @@ int inode_drop_use(struct shmfs *fs, uint32_t use, uint64_t word, uint64_t inc)
             return r;
         r = txn_lock_inode(&t, use_ino(word));
         /* Another undertaker may have been faster, and the entry be somebody else's by now. */
-        bool ours = r == 0 && (LOAD(record) & ~USE_ENDING) == word && LOAD(&fs->procs[use_proc(word)].inc) == inc;
+        bool ours =
+            r == 0 && (LOAD(record) & ~USE_ENDING) == word && LOAD(&fs->procs[use_proc(word)].inc) == inc;
         if (ours)
             r = end_locked(&t, record, word);
         if (r == 0) {

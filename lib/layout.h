@@ -17,8 +17,8 @@ struct layout {
     /* byte offsets that follow from it */
     uint64_t runtime, procs, slots, uses, ranges, inode_rt, group_rt; /* runtime area */
     uint64_t group_desc, block_maps, inode_maps, inodes;
-    uint64_t blocks; /* block 0; everything before it is metadata of fixed place */
-    uint64_t end;    /* for max_blocks */
+    uint64_t blocks;  /* block 0; everything before it is metadata of fixed place */
+    uint64_t end;     /* for max_blocks */
     uint32_t nuses;   /* buckets of use records: a power of two */
     uint32_t nranges; /* byte-range locks */
 };

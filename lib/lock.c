@@ -21,8 +21,9 @@ int lock_futex_wait32(uint32_t *word, uint32_t seen, long us)
 {
     struct timespec ts = { .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 };
 
-    return syscall(SYS_futex, word, FUTEX_WAIT, seen, us < 0 ? NULL : &ts, NULL, 0) < 0 && errno == EINTR ? -EINTR
-                                                                                                          : 0;
+    return syscall(SYS_futex, word, FUTEX_WAIT, seen, us < 0 ? NULL : &ts, NULL, 0) < 0 && errno == EINTR
+               ? -EINTR
+               : 0;
 }
 
 void lock_futex_wake32(uint32_t *word, int n)

@@ -167,7 +167,7 @@ static int finish(struct txn *t, int r, uint32_t ino, struct shmfs_attr *ret)
 /* The transaction that was to make an inode, and to open it, is undone. */
 static void unuse_failed(struct shmfs *fs, const struct namei_new *new)
 {
-    if (new->ret_use != NULL && *new->ret_use != NO_USE) {
+    if (new->ret_use != NULL &&*new->ret_use != NO_USE) {
         STORE(use_at(fs, *new->ret_use), UINT64_C(0));
         *new->ret_use = NO_USE;
     }
@@ -193,7 +193,8 @@ int namei_make(struct shmfs *fs, struct namei_dir parent, const struct dir_name 
     return r;
 }
 
-static int make_nameless(struct txn *t, struct namei_dir parent, const struct namei_new *new, uint32_t *ret_ino)
+static int make_nameless(struct txn *t, struct namei_dir parent, const struct namei_new *new,
+                         uint32_t *ret_ino)
 {
     int r = txn_lock_inode(t, parent.ino);
 

@@ -277,7 +277,8 @@ int shmfs_node_symlink(struct shmfs *fs, const char *target, uint32_t parent, co
 int shmfs_node_setlk(struct shmfs *fs, uint32_t ino, const struct shmfs_range *range, int timeout_ms)
 {
     ENTER(fs, ino);
-    if (range->start > range->end || (range->type != F_RDLCK && range->type != F_WRLCK && range->type != F_UNLCK))
+    if (range->start > range->end ||
+        (range->type != F_RDLCK && range->type != F_WRLCK && range->type != F_UNLCK))
         return -EINVAL;
     struct shmfs_range r = *range;
     r.end = r.end >= INT64_MAX ? UINT64_MAX : r.end; /* both mean: to the end */

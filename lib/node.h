@@ -152,7 +152,8 @@ struct shmfs_lock {
     uint32_t pid; /* of its owner; under a mount, of the program */
     bool write;
     uint64_t start, end; /* bytes, end included; UINT64_MAX: to the end of the file */
-    uint64_t held_ns;    /* the library's own: for at least so long somebody has waited for one of this thread's; 0: nobody.
+    uint64_t
+        held_ns; /* the library's own: for at least so long somebody has waited for one of this thread's; 0: nobody.
                             Programs': since when, as nanoseconds ago */
     struct shmfs_process owner;
 };

@@ -19,9 +19,9 @@ struct walk {
     const char *p;            /* what is left */
     char *buf;                /* what p points into, once a link was followed */
     int links;
-    bool writable; /* as path_at has it, of where we just looked */
+    bool writable;           /* as path_at has it, of where we just looked */
     const struct kept *from; /* began behind a prefix that was kept: what that passed */
-    uint32_t npassed; /* more than STEPS_KEPT: not to be kept */
+    uint32_t npassed;        /* more than STEPS_KEPT: not to be kept */
     struct passed passed[STEPS_KEPT];
 };
 
@@ -81,11 +81,13 @@ static struct kept *kept_at(const char *path, size_t len)
     return &kept[((tail ^ len) * UINT64_C(0x9e3779b97f4a7c15) >> 56) % KEPT];
 }
 
-static const struct kept *kept_find(const struct shmfs *fs, const struct cred *cred, const char *path, size_t len)
+static const struct kept *kept_find(const struct shmfs *fs, const struct cred *cred, const char *path,
+                                    size_t len)
 {
     const struct kept *k = kept_at(path, len);
 
-    if (k == NULL || k->fs_id != fs->id || k->cred != cred || k->len != len || memcmp(k->bytes, path, len) != 0)
+    if (k == NULL || k->fs_id != fs->id || k->cred != cred || k->len != len ||
+        memcmp(k->bytes, path, len) != 0)
         return NULL;
     for (uint32_t i = 0; i < k->npassed; i++) {
         if (LOAD(&fs->inode_rts[k->passed[i].ino].seq) != k->passed[i].seq)
@@ -95,8 +97,8 @@ static const struct kept *kept_find(const struct shmfs *fs, const struct cred *c
 }
 
 /* Keeps that the first `len` bytes lead to an inode, by what the walk passed and, if not NULL, `last`. */
-static void kept_put(const struct walk *w, const char *path, size_t len, const struct passed *last, uint32_t ino,
-                     uint32_t generation)
+static void kept_put(const struct walk *w, const char *path, size_t len, const struct passed *last,
+                     uint32_t ino, uint32_t generation)
 {
     const struct passed *passed = w->from != NULL ? w->from->passed : w->passed;
     uint32_t n = w->from != NULL ? w->from->npassed : w->npassed;
@@ -346,8 +348,8 @@ static int component(struct walk *w, struct path_at *ret)
 /* Is what the walk passed all that counts, and all there was? */
 static bool may_keep(const struct walk *w, const struct path_at *at)
 {
-    return w->buf == NULL && w->npassed <= STEPS_KEPT && (w->from == NULL || w->npassed == 0) && !at->nameless &&
-           !at->slash;
+    return w->buf == NULL && w->npassed <= STEPS_KEPT && (w->from == NULL || w->npassed == 0) &&
+           !at->nameless && !at->slash;
 }
 
 static int walk_once(struct walk *w, const char *path, struct path_at *ret)

@@ -7,17 +7,17 @@
 #include "namei.h"
 
 enum path_flags {
-    PATH_FOLLOW = 1,  /* a symbolic link at the end too */
-    PATH_ENTRY = 4,   /* the entry itself is meant: a symbolic link, also with a slash behind it */
-    PATH_KEEP = 8,    /* path_known() may answer the next time */
-    PATH_PARENT = 2,  /* the name at the end need not be there: found is false then */
+    PATH_FOLLOW = 1, /* a symbolic link at the end too */
+    PATH_ENTRY = 4,  /* the entry itself is meant: a symbolic link, also with a slash behind it */
+    PATH_KEEP = 8,   /* path_known() may answer the next time */
+    PATH_PARENT = 2, /* the name at the end need not be there: found is false then */
 };
 
 /* Where a path led. */
 struct path_at {
-    struct namei_dir dir;  /* the directory of the last name, unless `nameless` */
-    struct dir_name name;  /* points to `last`: the structure does not move */
-    struct dir_entry e;    /* if found */
+    struct namei_dir dir; /* the directory of the last name, unless `nameless` */
+    struct dir_name name; /* points to `last`: the structure does not move */
+    struct dir_entry e;   /* if found */
     bool found;
     bool nameless; /* the path ended in the root, "." or ".." : e is that directory, with no name */
     bool writable; /* the directory is the caller's own, writable, and not sticky: nothing more to ask */

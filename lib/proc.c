@@ -118,7 +118,8 @@ static void describe_self(struct proc_entry *e)
 }
 
 /* Takes the first free one of entries [from, to). */
-static int enroll(struct shmfs *fs, uint32_t from, uint32_t to, bool inherit, struct procref *ret, void **ret_life)
+static int enroll(struct shmfs *fs, uint32_t from, uint32_t to, bool inherit, struct procref *ret,
+                  void **ret_life)
 {
     bool driver = !inherit && (fs->flags & SHMFS_ATTACH_DRIVER) != 0;
     struct timespec now;

@@ -6,8 +6,8 @@
 #include <time.h>
 
 enum {
-    NAP_US = 50000,            /* a waiter looks again at least so often */
-    CIRCLE_NS = 2 * 50000000,  /* a circle of waiters that stands for so long is one */
+    NAP_US = 50000,           /* a waiter looks again at least so often */
+    CIRCLE_NS = 2 * 50000000, /* a circle of waiters that stands for so long is one */
     CIRCLE_HOPS = 64,
     SPARE = 2, /* records that a change may need: a lock in the middle of another splits it */
 };

@@ -175,7 +175,7 @@ static int bury_uses(struct shmfs *fs, struct procref ref)
 
         if (word == 0 || (ref.v != 0 && use_proc(word) != proc_index(ref)))
             continue;
-        uint64_t inc = ref.v != 0                         ? proc_inc(ref)
+        uint64_t inc = ref.v != 0                      ? proc_inc(ref)
                        : use_proc(word) < fs->l.nprocs ? LOAD(&fs->procs[use_proc(word)].inc)
                                                        : 0;
         int r = bury_use(fs, i, word, inc);

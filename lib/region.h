@@ -24,7 +24,7 @@ struct shmfs {
     int any_hole;      /* there are such */
     struct layout l;
     uint64_t dev, ino; /* of the region file */
-    uint64_t id; /* of this attach, unique in the process */
+    uint64_t id;       /* of this attach, unique in the process */
 
     struct superblock *sb;
     struct runtime *rt;
@@ -44,7 +44,7 @@ struct shmfs {
 
     struct procref self; /* our entry in the process table */
     unsigned flags;      /* enum shmfs_attach_flags */
-    void *life; /* the mapping that keeps our life lock (proc.c) */
+    void *life;          /* the mapping that keeps our life lock (proc.c) */
 
     pthread_mutex_t lock;    /* of the fields below */
     uint32_t free_slots[64]; /* slots of ours that no thread uses now */
