@@ -220,9 +220,10 @@ int client_strip_sgid(struct shmfs *fs, const struct path_at *at, mode_t *mode)
     return r;
 }
 
-static int make(struct shmfs *fs, const char *path, struct namei_new *new)
+static int make(struct shmfs *fs, const char *path, const struct namei_new *what)
 {
     struct shmfs_maker maker = maker_of(fs);
+    struct namei_new new = *what;
     struct path_at at;
     struct inode head;
     int r = client_enter(fs);
@@ -231,19 +232,19 @@ static int make(struct shmfs *fs, const char *path, struct namei_new *new)
         r = path_walk(fs, client_cred(fs), path, PATH_PARENT | PATH_ENTRY, &at);
     if (r < 0)
         return r;
-    new->maker = &maker;
+    new.maker = &maker;
     if (at.found)
         r = -EEXIST;
-    else if (at.slash && !S_ISDIR(new->mode))
+    else if (at.slash && !S_ISDIR(new.mode))
         r = -ENOENT;
     else if (fs->readonly)
         r = -EROFS;
     else
         r = dir_writable(fs, &at, &head);
     if (r == 0)
-        r = client_strip_sgid(fs, &at, &new->mode);
+        r = client_strip_sgid(fs, &at, &new.mode);
     if (r == 0)
-        r = namei_make(fs, at.dir, &at.name, &at.e, new, NULL);
+        r = namei_make(fs, at.dir, &at.name, &at.e, &new, NULL);
     path_done(&at);
     return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
 }
