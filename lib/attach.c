@@ -87,9 +87,11 @@ static int slot_ready(struct shmfs *fs)
 static void bury_for_a_place(struct shmfs *fs)
 {
     recover_entries(fs);
-    if (proc_enroll_to_bury(fs) < 0)
+    if (proc_enroll_to_bury(fs) < 0 && proc_inherit_to_bury(fs) < 0)
         return;
     recover_dead(fs);
+    txn_give_slots_back(fs);
+    recover_process(fs, fs->self); /* of who died in this place before */
     txn_give_slots_back(fs);
     proc_leave(fs);
 }

@@ -201,6 +201,7 @@ void shmfs_detach(struct shmfs *fs)
     }
     munmap(c->alive, BLOCK_SIZE);
     creds_free(c->creds);
+    free(c->copies);
     pthread_mutex_destroy(&c->lists_lock);
     fs->client = NULL;
     free(c);

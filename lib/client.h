@@ -64,8 +64,10 @@ struct client {
     struct shmfs *next;   /* of the process's attaches */
     bool has_posix;       /* may have POSIX record locks, which closing any handle of the file drops */
     bool heir;            /* while a fork is under way: the child goes on with this attach */
-    struct procref child; /* likewise: its place */
+    struct procref child; /* likewise: its place, */
     void *child_life;
+    uint32_t *copies; /* and its use records: most of them those of handles that it inherits */
+    size_t ncopies, room;
 };
 
 static inline void spin_lock(int *l)
@@ -94,6 +96,7 @@ static inline int client_enter(const struct shmfs *fs)
         return -EBADF; /* a child that has no place in the region */
     if (unlikely(txn_left_open))
         txn_leave_behind(); /* a signal handler jumped out of the last call */
+    region_reading = 0;
     return unlikely(LOAD_RELAXED(&fs->broken)) ? -EIO : 0;
 }
 static inline ssize_t client_leave(const struct shmfs *fs, ssize_t r)

@@ -111,7 +111,7 @@ int shmfs_readdir(struct shmfs_dir *d, const struct dirent **ret)
     const char *name;
     int r;
 
-    if (unlikely(d->slot >= d->n))
+    if (unlikely(d->slot >= d->n || *client_of(d->fs)->alive != d->fs->id))
         return next_bucket(d, ret);
     const struct dslot *s = &d->bucket.slots[d->slot];
     if (unlikely(s->key + COOKIE_FIRST < d->cookie || s->key >= d->next_key))

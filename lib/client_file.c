@@ -395,7 +395,10 @@ struct map_query {
 };
 enum { MAP_IS_READABLE = 1, MAP_IS_SHARED = 8, LARGE = 512 * 1024, MAPS_LOOKED_AT = 8 };
 
-/* Does all of this memory belong to the process alone, and to no file of a mount? False also where nobody can tell. */
+/*
+ * Is all of this memory anonymous and the process's alone? False also where nobody can tell. It is looked at
+ * once here, so that what would fault does it before the lock is taken.
+ */
 static bool memory_is_private(const void *buf, size_t n)
 {
     uint64_t at = (uintptr_t)buf, end = at + n;
@@ -408,12 +411,15 @@ static bool memory_is_private(const void *buf, size_t n)
         if (ioctl(fd, _IOWR('f', 17, struct map_query), &q) < 0 ||
             (q.flags & (MAP_IS_READABLE | MAP_IS_SHARED)) != MAP_IS_READABLE)
             return false;
-        /* Anonymous, or copied on write from a file on a disk: a mount of ours has a device without a major. */
-        if (q.dev_major == 0 && (q.inode != 0 || q.dev_minor != 0))
+        if (q.inode != 0 || q.dev_major != 0 || q.dev_minor != 0)
             return false;
         at = q.end;
     }
-    return fd >= 0 && at >= end;
+    if (fd < 0 || at < end)
+        return false;
+    for (size_t i = 0; i < n; i += BLOCK_SIZE)
+        (void)LOAD_RELAXED((const uint8_t *)buf + i);
+    return true;
 }
 
 /*

@@ -25,30 +25,62 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* ---- before ------------------------------------------------------------------------------------ */
 
-/* There will be no child, as far as this attach goes. */
+static bool copies_add(struct client *c, uint32_t use)
+{
+    if (c->ncopies == c->room) {
+        size_t room = MAX(c->room * 2, (size_t)64);
+        uint32_t *more = realloc(c->copies, room * sizeof(*more));
+
+        if (more == NULL)
+            return false;
+        c->copies = more;
+        c->room = room;
+    }
+    c->copies[c->ncopies++] = use;
+    return true;
+}
+
+/* Drops a record that was copied for entry `owner`. */
+static void copy_drop(struct shmfs *fs, uint32_t use, struct procref owner)
+{
+    uint64_t word = LOAD(use_at(fs, use));
+
+    if (word == 0 || use_proc(word) != proc_index(owner))
+        return;
+    if (use_kind(word) == USE_PIN)
+        inode_drop_use(fs, use, word, proc_inc(owner));
+    else
+        inode_unuse(fs, use);
+}
+
+static void forget_copies(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+
+    FOR_EACH_FILE (c, f)
+        f->next_use = NO_USE;
+    for (struct mapping *m = c->maps; m != NULL; m = m->next)
+        m->next_use = NO_USE;
+    c->ncopies = 0;
+}
+
+/* There will be no child, as far as this attach goes. Its entry is dead then, and is buried like any other. */
 static void child_drop(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
 
-    FOR_EACH_FILE(c, f)
-    {
-        inode_unuse(fs, f->next_use);
-        f->next_use = NO_USE;
-    }
-    for (struct mapping *m = c->maps; m != NULL; m = m->next) {
-        if (m->next_use != NO_USE)
-            inode_drop_use(fs, m->next_use, use_word(use_ino(m->word), proc_index(c->child), USE_PIN),
-                           proc_inc(c->child));
-        m->next_use = NO_USE;
-    }
-    proc_child_drop(fs, c->child, c->child_life);
+    for (size_t i = 0; i < c->ncopies; i++)
+        copy_drop(fs, c->copies[i], c->child);
+    forget_copies(fs);
+    munmap(c->child_life, BLOCK_SIZE);
     c->child.v = 0;
     c->child_life = NULL;
 }
 
 /* A record like ours, for the child; none if another thread is closing ours just now. */
-static int copy_use(struct shmfs *fs, uint32_t use, uint32_t proc, uint32_t *ret)
+static int copy_use(struct shmfs *fs, uint32_t use, struct procref child, uint32_t *ret)
 {
+    struct client *c = client_of(fs);
     uint64_t word = LOAD(use_at(fs, use));
     uint32_t copy;
     int r;
@@ -56,13 +88,15 @@ static int copy_use(struct shmfs *fs, uint32_t use, uint32_t proc, uint32_t *ret
     *ret = NO_USE;
     if (word == 0 || (word & USE_ENDING) != 0 || use_proc(word) != proc_index(fs->self))
         return 0;
-    r = use_add(fs, use_ino(word), proc, use_kind(word), &copy);
+    r = use_add(fs, use_ino(word), proc_index(child), use_kind(word), &copy);
     if (r < 0)
         return r;
+    if (!copies_add(c, copy)) {
+        copy_drop(fs, copy, child);
+        return -ENOMEM;
+    }
     if (LOAD(use_at(fs, use)) == word)
-        *ret = copy;
-    else
-        inode_unuse(fs, copy); /* closed meanwhile: as if ours had come after */
+        *ret = copy; /* else it was closed meanwhile: as if before the fork */
     return 0;
 }
 
@@ -70,29 +104,17 @@ static int copy_use(struct shmfs *fs, uint32_t use, uint32_t proc, uint32_t *ret
 static int child_uses(struct shmfs *fs)
 {
     struct client *c = client_of(fs);
-    uint32_t proc = proc_index(c->child);
     int r = 0;
 
-    FOR_EACH_FILE(c, f)
-    {
+    FOR_EACH_FILE (c, f) {
         if (r == 0)
-            r = copy_use(fs, f->use, proc, &f->next_use);
+            r = copy_use(fs, f->use, c->child, &f->next_use);
     }
     for (struct mapping *m = c->maps; m != NULL && r == 0; m = m->next) {
         if (m->use != NO_USE)
-            r = copy_use(fs, m->use, proc, &m->next_use);
+            r = copy_use(fs, m->use, c->child, &m->next_use);
     }
     return r;
-}
-
-static void forget_copies(struct shmfs *fs)
-{
-    struct client *c = client_of(fs);
-
-    FOR_EACH_FILE(c, f)
-    f->next_use = NO_USE;
-    for (struct mapping *m = c->maps; m != NULL; m = m->next)
-        m->next_use = NO_USE;
 }
 
 static int child_enroll(struct shmfs *fs)
@@ -151,11 +173,10 @@ static void prepare(struct shmfs *fs)
 static void before(void)
 {
     pthread_mutex_lock(&list_mutex);
-    FOR_EACH_ATTACH(fs)
-    prepare(fs);
+    FOR_EACH_ATTACH (fs)
+        prepare(fs);
     txn_fork_before();
-    FOR_EACH_ATTACH(fs)
-    {
+    FOR_EACH_ATTACH (fs) {
         spin_lock(&client_of(fs)->busy);
         pthread_mutex_lock(&fs->lock);
     }
@@ -176,8 +197,7 @@ static void unlock(struct shmfs *fs)
 static void after_in_parent(void)
 {
     region_fork_after();
-    FOR_EACH_ATTACH(fs)
-    {
+    FOR_EACH_ATTACH (fs) {
         struct client *c = client_of(fs);
 
         if (c->child_life != NULL)
@@ -191,10 +211,18 @@ static void after_in_parent(void)
     pthread_mutex_unlock(&list_mutex);
 }
 
-/* Our descriptor shares its description, and so its locks, with the parent's: gets one of its own. */
+/*
+ * Our descriptor shares its description, and so its locks, with the parent's: gets one of its own. Attached
+ * read-only there are no locks.
+ */
 static bool reopen(struct shmfs *fs)
 {
     char path[32];
+
+    if (fs->readonly)
+        return true;
+    if (!region_fd_ok(fs))
+        return false;
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fs->fd);
     AUTO_CLOSE int fd = open(path, (fs->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
@@ -210,13 +238,15 @@ static void become(struct shmfs *fs)
         if (region_fd_ok(fs))
             close(fs->fd);
         fs->fd = -1;
+        if (c->child_life != NULL)
+            munmap(c->child_life, BLOCK_SIZE); /* its entry is dead, and what it has is given back */
+        c->child_life = NULL;
         return;
     }
     advise(fs, MADV_DONTFORK);
     if (!fs->readonly) {
         proc_become_child(fs, c->child, c->child_life);
-        FOR_EACH_FILE(c, f)
-        {
+        FOR_EACH_FILE (c, f) {
             f->use = f->next_use;
             f->has_owned = false;
         }
@@ -233,8 +263,7 @@ static void become(struct shmfs *fs)
 static void after_in_child(void)
 {
     region_fork_after();
-    FOR_EACH_ATTACH(fs)
-    {
+    FOR_EACH_ATTACH (fs) {
         become(fs);
         unlock(fs);
     }
@@ -279,8 +308,7 @@ void client_list_remove(struct shmfs *fs)
 struct shmfs *client_list_hold(uint64_t id)
 {
     client_list_lock();
-    FOR_EACH_ATTACH(fs)
-    {
+    FOR_EACH_ATTACH (fs) {
         if (fs->id == id)
             return fs;
     }

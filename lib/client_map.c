@@ -144,7 +144,7 @@ static uint8_t *readonly_base(struct shmfs *fs)
         return fs->base;
     pthread_mutex_lock(&c->lists_lock);
     base = c->ro_base;
-    if (base == NULL) {
+    if (base == NULL && region_fd_ok(fs)) {
         void *p = mmap(NULL, (size_t)fs->map_len, PROT_READ, MAP_SHARED | MAP_NORESERVE, fs->fd, 0);
         if (p != MAP_FAILED && region_guard(fs, p, fs->map_len) < 0) {
             munmap(p, (size_t)fs->map_len);
@@ -162,9 +162,12 @@ static uint8_t *readonly_base(struct shmfs *fs)
 /* Scattered blocks, page by page in one range. */
 static uint8_t *stitch(struct shmfs *fs, const struct runs *runs, size_t len, int prot)
 {
-    uint8_t *p = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *p;
     size_t done = 0;
 
+    if (!region_fd_ok(fs)) /* a program that closed all that it had; its number may be another file's */
+        return NULL;
+    p = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
     for (size_t i = 0; i < runs->n; i++) {

@@ -159,17 +159,20 @@ int shmfs_access(struct shmfs *fs, const char *path, int mode)
 
 ssize_t shmfs_readlink(struct shmfs *fs, const char *path, char *ret, size_t n)
 {
+    char target[BLOCK_SIZE]; /* the caller's memory may be anything, and is not looked at under a lock (A9) */
     struct inode head;
     uint32_t ino;
-    char target[BLOCK_SIZE]; /* the caller's memory may be anything, and is not looked at under a lock (A9) */
-    ssize_t r = look(fs, path, 0, &ino, &head);
+    ssize_t r;
 
-    if (r == 0)
-        r = n == 0 || !S_ISLNK(head.mode)
-                ? -EINVAL
-                : namei_readlink(fs, (struct namei_dir){ ino, head.generation }, target, sizeof(target));
+    do {
+        r = look(fs, path, 0, &ino, &head);
+        if (r == 0)
+            r = n == 0 || !S_ISLNK(head.mode)
+                    ? -EINVAL
+                    : namei_readlink(fs, (struct namei_dir){ ino, head.generation }, target, sizeof(target));
+    } while (r == -ESTALE); /* replaced between the two looks */
     if (r < 0)
-        return r == -ESTALE ? -ENOENT : r;
+        return r;
     if ((fs->flags & SHMFS_NOATIME) == 0)
         file_read_time(fs, ino);
     memcpy(ret, target, MIN(n, (size_t)r));
@@ -370,25 +373,13 @@ static int link_to(struct shmfs *fs, uint32_t ino, const char *to, bool nameless
 
 int shmfs_link(struct shmfs *fs, const char *from, const char *to)
 {
-    struct inode head;
-    struct path_at at;
-    uint32_t use = NO_USE;
-    int r = client_enter(fs);
+    struct target t;
+    int r = client_target_open(fs, from, 0, &t); /* held, so that it stays that inode */
 
-    if (r == 0)
-        r = path_walk(fs, client_cred(fs), from, 0, &at);
     if (r < 0)
         return r;
-    if (fs->readonly)
-        r = -EROFS;
-    else
-        r = inode_use(fs, at.e.ino, at.e.generation, &use, &head); /* held, so that it stays that inode */
-    if (r == 0)
-        r = S_ISDIR(head.mode) ? -EPERM : link_to(fs, at.e.ino, to, false);
-    if (r == 0 || use != NO_USE)
-        inode_unuse(fs, use);
-    path_done(&at);
-    return (int)client_leave(fs, r == -ESTALE ? -ENOENT : r);
+    r = S_ISDIR(t.head.mode) ? -EPERM : fs->readonly ? -EROFS : link_to(fs, t.ino, to, false);
+    return (int)client_target_close(&t, r);
 }
 
 int shmfs_flink(struct shmfs_file *f, const char *to)

@@ -351,9 +351,15 @@ ssize_t file_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, of
         do
             r = write_small(fs, ino, buf, n, off, flags, &start);
         while (r == -EAGAIN);
-    if (r == -ENOSPC &&
-        n <= SLOT_STAGE) /* not as a whole: then as much as there is room for, as tmpfs does */
-        r = write_large(fs, ino, buf, n, off, flags, &start);
+    if (r == -ENOSPC && n <= SLOT_STAGE) {
+        /* Not as a whole: then as much as there is room for, as tmpfs does. Again from memory of our own (A9). */
+        AUTO_FREE void *copy = malloc(n);
+
+        if (copy != NULL) {
+            memcpy(copy, buf, n);
+            r = write_large(fs, ino, copy, n, off, flags, &start);
+        }
+    }
     if (r >= 0 && ret_off != NULL)
         *ret_off = (off_t)start;
     return r;

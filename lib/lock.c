@@ -126,8 +126,8 @@ int lock_wait(struct shmfs *fs, struct lockword *w, uint64_t stamp)
         int r = look_at_owner(fs, w, v, stamp, since);
         if (r < 0)
             return r;
-        if (unlikely(LOAD_RELAXED(&fs->broken)))
-            return -EIO;
+        if (unlikely(LOAD_RELAXED(&fs->broken)) || !region_fd_ok(fs))
+            return -EIO; /* without a descriptor nobody can be seen to be dead */
         us = MIN(us * 2, (long)LONGEST_WAIT_US);
     }
 }

@@ -31,7 +31,7 @@ struct walk {
  * Each thread keeps where some paths led, whole ones and their directory parts. Such a path holds as long as the
  * sequences of all directories that it passes do: whoever changes names, modes or ACLs in them moves these.
  */
-enum { KEPT = 32, KEPT_BYTES = 104 };
+enum { KEPT = 512, KEPT_BYTES = 104 };
 
 struct kept {
     uint64_t fs_id;
@@ -78,7 +78,7 @@ static struct kept *kept_at(const char *path, size_t len)
     else
         for (size_t i = 0; i < len; i++)
             tail = tail << 8 | (uint8_t)path[i];
-    return &kept[((tail ^ len) * UINT64_C(0x9e3779b97f4a7c15) >> 56) % KEPT];
+    return &kept[((tail ^ len) * UINT64_C(0x9e3779b97f4a7c15) >> 52) % KEPT];
 }
 
 static const struct kept *kept_find(const struct shmfs *fs, const struct cred *cred, const char *path,
@@ -106,16 +106,18 @@ static void kept_put(const struct walk *w, const char *path, size_t len, const s
 
     if (k == NULL || n + (last != NULL) > STEPS_KEPT)
         return;
+    k->fs_id = 0; /* nothing is kept, should the caller's memory fault below */
     memmove(k->passed, passed, n * sizeof(*passed));
     if (last != NULL)
         k->passed[n++] = *last;
-    k->fs_id = w->fs->id;
     k->cred = w->cred;
     k->len = (uint32_t)len;
     k->npassed = n;
     k->ino = ino;
     k->generation = generation;
     memcpy(k->bytes, path, len);
+    ORDER();
+    k->fs_id = w->fs->id;
 }
 
 /* The length of the directory part, if it is one that may be kept: else 0. */
@@ -124,7 +126,7 @@ static size_t prefix_len(const char *path)
     const char *slash = strrchr(path, '/');
     size_t len = slash != NULL ? (size_t)(slash - path) + 1 : 0;
 
-    return len > 1 && len <= KEPT_BYTES ? len : 0;
+    return len > 1 && len <= KEPT_BYTES && path[len] != 0 ? len : 0;
 }
 
 static bool prefix_find(struct walk *w, const char *path, size_t len)
@@ -200,6 +202,7 @@ static inline int search_quickly(const struct walk *w, const struct inode *in)
 static int step(struct walk *w, const struct dir_name *name, struct dir_entry *ret)
 {
     const struct inode *in = inode_at(w->fs, w->ino);
+    uint64_t permitted_at = 0; /* the sequence at which it was permitted after a slower look */
     bool permitted = false;
     struct reading rd;
     struct inode head;
@@ -216,9 +219,10 @@ static int step(struct walk *w, const struct dir_name *name, struct dir_entry *r
             if (r == 0 || (r == -EACCES && permitted))
                 r = dir_find(w->fs, w->ino, in, name, ret);
         } while (reading_again(&rd));
-        ret->seq = likely(rd.tries == 0) ? rd.seq : 0;
+        ret->seq = likely(rd.tries == 0 && (!permitted || rd.seq == permitted_at)) ? rd.seq : 0;
         if (likely(allowed != -EACCES) || permitted)
             return r;
+        permitted_at = LOAD(&w->fs->inode_rts[w->ino].seq);
         r = path_head(w->fs, w->ino, w->generation, &head);
         if (r == 0)
             r = cred_permits(w->fs, w->cred, w->ino, &head, WANT_EXEC);
@@ -313,7 +317,10 @@ static int component(struct walk *w, struct path_at *ret)
         at_directory(w, slash, ret);
         return 0;
     }
-    r = dir_name_hash(w->fs, s, (size_t)(end - s), &ret->name);
+    if (unlikely(end - s > NAME_MAX_BYTES))
+        return -ENAMETOOLONG;
+    memcpy(ret->last, s, (size_t)(end - s)); /* under a lock the caller's memory is not looked at (A9) */
+    r = dir_name_hash(w->fs, ret->last, (size_t)(end - s), &ret->name);
     if (likely(r == 0))
         r = step(w, &ret->name, &ret->e);
     if (r == 0 && unlikely(ret->e.type == DT_LNK) &&
@@ -325,8 +332,6 @@ static int component(struct walk *w, struct path_at *ret)
         ret->dir.ino = w->ino;
         ret->dir.generation = w->generation;
         ret->found = r == 0;
-        memcpy(ret->last, s, ret->name.len); /* under a lock the caller's memory is not looked at (A9) */
-        ret->name.s = ret->last;
         ret->nameless = false;
         ret->writable = w->writable;
         ret->slash = slash;

@@ -159,15 +159,23 @@ int proc_enroll_to_bury(struct shmfs *fs)
     return enroll(fs, fs->l.nprocs - 1, fs->l.nprocs, false, &fs->self, &fs->life);
 }
 
+int proc_inherit_to_bury(struct shmfs *fs)
+{
+    uint32_t i = fs->l.nprocs - 1;
+    uint64_t inc = LOAD(&fs->procs[i].inc);
+    int r;
+
+    if (inc == 0)
+        return -EBUSY;
+    r = life_begin(fs, i, false, &fs->life);
+    if (r == 0)
+        fs->self = proc_ref(i, inc);
+    return r;
+}
+
 int proc_enroll_child(struct shmfs *fs, struct procref *ret, void **ret_life)
 {
     return enroll(fs, 0, fs->l.nprocs - 1, true, ret, ret_life);
-}
-
-void proc_child_drop(struct shmfs *fs, struct procref child, void *life)
-{
-    STORE(&fs->procs[proc_index(child)].inc, UINT64_C(0));
-    munmap(life, BLOCK_SIZE);
 }
 
 void proc_become_child(struct shmfs *fs, struct procref child, void *life)

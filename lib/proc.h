@@ -29,13 +29,13 @@ static inline uint64_t proc_inc(struct procref ref)
 int proc_enroll(struct shmfs *fs);
 /* Takes the one entry that nobody keeps: for who finds all others taken by the dead, to bury them. */
 int proc_enroll_to_bury(struct shmfs *fs);
+/* Who had that entry died in it: becomes that process, to bury what it left. Under the attach lock. -EBUSY. */
+int proc_inherit_to_bury(struct shmfs *fs);
 /*
  * A place for a child that is about to be forked; under the attach lock. Its life lock is kept by a mapping
  * that the child inherits, and that the parent is to unmap once it has.
  */
 int proc_enroll_child(struct shmfs *fs, struct procref *ret, void **ret_life);
-/* It will not be: the entry is free again. */
-void proc_child_drop(struct shmfs *fs, struct procref child, void *life);
 /* Raises runtime.nattach and wakes who sleeps on it: an entry changed, or use records were copied for a child. */
 void proc_say_changed(struct shmfs *fs);
 /* In the child: that is who we are now. */

@@ -362,7 +362,7 @@ int range_set(struct shmfs *fs, uint32_t ino, const struct shmfs_range *want, in
             r = -EINTR;
             break;
         }
-        if (unlikely(LOAD_RELAXED(&fs->broken))) {
+        if (unlikely(LOAD_RELAXED(&fs->broken)) || !region_fd_ok(fs)) {
             r = -EIO;
             break;
         }

@@ -247,7 +247,7 @@ int recover_dead(struct shmfs *fs)
             buried += r == 0;
         }
     }
-    return ret < 0 ? ret : buried;
+    return buried > 0 ? buried : ret;
 }
 
 static bool owns_something(const struct shmfs *fs, struct procref ref)

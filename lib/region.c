@@ -45,8 +45,8 @@ static bool guard_is_hole(struct shmfs *fs, uintptr_t page)
     struct stat st;
     uint64_t off = page - (uintptr_t)fs->base;
 
-    if (region_reading == 0 || fs->private_ || fstat(fs->fd, &st) < 0 ||
-        off + BLOCK_SIZE > (uint64_t)st.st_size)
+    if (region_reading == 0 || fs->private_ || fstat(fs->fd, &st) < 0 || st.st_dev != fs->dev ||
+        st.st_ino != fs->ino || off + BLOCK_SIZE > (uint64_t)st.st_size)
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(fs->holes); i++) {
         uint64_t none = 0;
@@ -66,7 +66,8 @@ void region_mend(struct shmfs *fs)
 
         if (page == 0)
             continue;
-        if (mmap((void *)(uintptr_t)page, BLOCK_SIZE, fs->readonly ? PROT_READ : PROT_READ | PROT_WRITE,
+        if (!region_fd_ok(fs) ||
+            mmap((void *)(uintptr_t)page, BLOCK_SIZE, fs->readonly ? PROT_READ : PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fs->fd,
                  (off_t)(page - (uintptr_t)fs->base)) == MAP_FAILED)
             STORE(&fs->broken, 1);

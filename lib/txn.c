@@ -113,7 +113,15 @@ void txn_give_slots_back(struct shmfs *fs)
         mine.fs_id = 0;
     fs->nfree_slots = 0;
     for (uint32_t i = 0; fs->self.v != 0 && i < fs->l.nslots; i++) {
-        if (LOAD(&fs->slots[i].owner.v) == fs->self.v)
+        const struct slot *s = &fs->slots[i];
+
+        if (LOAD(&s->owner.v) != fs->self.v)
+            continue;
+        /* A thread may have left a call by a jump, and not come back: then there is something to undo. */
+        if ((s->nlocks != 0 || word_tail(s->word) != 0 || s->todo.op != TODO_NONE || s->closing.n != 0) &&
+            fs->abandon != NULL)
+            fs->abandon(fs, i);
+        else
             txn_slot_free(fs, i);
     }
 }
