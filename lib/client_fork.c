@@ -260,6 +260,36 @@ static void become(struct shmfs *fs)
     *c->alive = fs->id;
 }
 
+static bool has_handle(struct client *c, uint32_t use)
+{
+    FOR_EACH_FILE (c, f) {
+        if (f->use == use)
+            return true;
+    }
+    for (struct mapping *m = c->maps; m != NULL; m = m->next) {
+        if (m->use == use)
+            return true;
+    }
+    return false;
+}
+
+/* In the child: other threads of the parent may have closed handles between the copying and the fork. */
+static void drop_strays(struct shmfs *fs)
+{
+    struct client *c = client_of(fs);
+    size_t handles = 0;
+
+    FOR_EACH_FILE (c, f)
+        handles++;
+    for (struct mapping *m = c->maps; m != NULL; m = m->next)
+        handles += m->use != NO_USE;
+    for (size_t i = 0; i < c->ncopies && handles < c->ncopies; i++) {
+        if (!has_handle(c, c->copies[i]))
+            copy_drop(fs, c->copies[i], fs->self);
+    }
+    c->ncopies = 0;
+}
+
 static void after_in_child(void)
 {
     region_fork_after();
@@ -269,6 +299,10 @@ static void after_in_child(void)
     }
     txn_fork_after(true);
     pthread_mutex_unlock(&list_mutex);
+    FOR_EACH_ATTACH (fs) {
+        if (*client_of(fs)->alive == fs->id && !fs->readonly)
+            drop_strays(fs);
+    }
 }
 
 /* ---- the list ---------------------------------------------------------------------------------- */
