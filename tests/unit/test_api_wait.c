@@ -109,7 +109,7 @@ static void do_chmod(void)
 
 static void do_chown(void)
 {
-    CHECK_EQ(shmfs_chown(fs, "f", 1, 2), 0);
+    CHECK_EQ(shmfs_chown(fs, "f", geteuid(), getegid()), 0);
 }
 
 static void do_utimens(void)
