@@ -24,7 +24,8 @@
  *     when its process is killed within it. The exceptions name what is left;
  *   - is no cancellation point, and must not be called with asynchronous cancellation enabled;
  *   - touches the caller's memory only while it holds nothing: a fault in it may be handled, also by a
- *     jump out of the handler. What the call did is then undone, or done as a whole;
+ *     jump out of the handler. What the call did is then undone, or done as a whole; memory that it had
+ *     allocated is lost;
  *   - must not be called from a signal handler that interrupted a call of this library;
  *   - sizes and offsets are in bytes.
  *
