@@ -89,6 +89,16 @@ static inline const struct cred *client_cred(const struct shmfs *fs)
     return &LOAD(&client_of(fs)->creds)->cred;
 }
 
+/* Whom new files belong to. */
+static inline struct shmfs_maker client_maker(const struct shmfs *fs)
+{
+    const struct cred *cred = client_cred(fs);
+
+    return (struct shmfs_maker){ .uid = cred->uid,
+                                 .gid = cred->gid,
+                                 .umask = LOAD_RELAXED(&client_of(fs)->umask) };
+}
+
 /* 0, or what keeps this attach from being used: -EBADF, -EIO. */
 static inline int client_enter(const struct shmfs *fs)
 {

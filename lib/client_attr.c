@@ -20,7 +20,7 @@ int client_target_open(struct shmfs *fs, const char *path, unsigned flags, struc
             break;
         *ret = (struct target){ .fs = fs, .ino = at.e.ino, .use = NO_USE };
         if (fs->readonly)
-            r = path_head(fs, at.e.ino, at.e.generation, &ret->head);
+            r = inode_head(fs, at.e.ino, at.e.generation, &ret->head);
         else
             r = inode_use(fs, at.e.ino, at.e.generation, &ret->use, &ret->head);
         path_done(&at);

@@ -119,7 +119,7 @@ static void file_ready(struct shmfs_file *f)
 
 int client_head(struct shmfs_file *f, struct inode *ret)
 {
-    return path_head(f->fs, f->ino, f->generation, ret);
+    return inode_head(f->fs, f->ino, f->generation, ret);
 }
 
 /* Attached read-only there is no record that keeps the file: is it still there? */
@@ -154,16 +154,6 @@ static uint32_t access_wanted(int oflags)
     static const uint32_t want[] = { WANT_READ, WANT_WRITE, WANT_READ | WANT_WRITE };
 
     return want[oflags & O_ACCMODE] | ((oflags & O_TRUNC) != 0 ? WANT_WRITE : 0u);
-}
-
-/* Whom new files belong to. */
-static struct shmfs_maker maker_of(const struct shmfs *fs)
-{
-    const struct cred *cred = client_cred(fs);
-
-    return (struct shmfs_maker){ .uid = cred->uid,
-                                 .gid = cred->gid,
-                                 .umask = LOAD_RELAXED(&client_of(fs)->umask) };
 }
 
 /* May this file be opened like this? */
@@ -212,7 +202,7 @@ static int open_found(struct shmfs_file *f, struct path_end e)
     int r;
 
     if ((f->oflags & O_PATH) != 0 || f->fs->readonly)
-        r = path_head(f->fs, e.ino, e.generation, &head);
+        r = inode_head(f->fs, e.ino, e.generation, &head);
     else
         r = inode_use(f->fs, e.ino, e.generation, &f->use, &head);
     if (r < 0)
@@ -234,7 +224,7 @@ static int open_found(struct shmfs_file *f, struct path_end e)
 
 static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
 {
-    struct shmfs_maker maker = maker_of(f->fs);
+    struct shmfs_maker maker = client_maker(f->fs);
     struct namei_new new = { .mode = S_IFREG | (mode & 07777), .maker = &maker, .ret_use = &f->use };
     struct inode head;
     int r;
@@ -293,7 +283,7 @@ static int open_path(struct shmfs_file *f, const char *path, mode_t mode)
 
 static int open_nameless(struct shmfs_file *f, const char *path, mode_t mode)
 {
-    struct shmfs_maker maker = maker_of(f->fs);
+    struct shmfs_maker maker = client_maker(f->fs);
     struct namei_new new = { .mode = S_IFREG | (mode & 07777), .maker = &maker, .ret_use = &f->use };
     struct shmfs_attr attr;
     struct path_at at;
@@ -307,7 +297,7 @@ static int open_nameless(struct shmfs_file *f, const char *path, mode_t mode)
     r = path_walk(f->fs, client_cred(f->fs), path, PATH_FOLLOW, &at);
     if (r < 0)
         return r;
-    r = path_head(f->fs, at.e.ino, at.e.generation, &head);
+    r = inode_head(f->fs, at.e.ino, at.e.generation, &head);
     if (r == 0)
         r = S_ISDIR(head.mode)
                 ? cred_permits(f->fs, client_cred(f->fs), at.e.ino, &head, WANT_WRITE | WANT_EXEC)

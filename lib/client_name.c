@@ -38,7 +38,7 @@ static int look(struct shmfs *fs, const char *path, unsigned flags, uint32_t *re
         r = path_known(fs, client_cred(fs), path, &end) ? 0 : find(fs, path, flags, &end);
         if (r < 0)
             break;
-        r = path_head(fs, end.ino, end.generation, ret_head);
+        r = inode_head(fs, end.ino, end.generation, ret_head);
         if (r == 0) {
             *ret_ino = end.ino;
             return (int)client_leave(fs, 0);
@@ -181,15 +181,6 @@ ssize_t shmfs_readlink(struct shmfs *fs, const char *path, char *ret, size_t n)
 
 /* ---- making and removing ----------------------------------------------------------------------- */
 
-static struct shmfs_maker maker_of(const struct shmfs *fs)
-{
-    const struct cred *cred = client_cred(fs);
-
-    return (struct shmfs_maker){ .uid = cred->uid,
-                                 .gid = cred->gid,
-                                 .umask = LOAD_RELAXED(&client_of(fs)->umask) };
-}
-
 static int dir_writable(struct shmfs *fs, const struct path_at *at, struct inode *ret_head)
 {
     return path_dir_writable(fs, client_cred(fs), at, ret_head);
@@ -204,7 +195,7 @@ static int removable(struct shmfs *fs, const struct path_at *at, const struct in
 
     if (at->writable || (dir->mode & S_ISVTX) == 0 || dir->uid == cred->uid)
         return 0;
-    r = path_head(fs, at->e.ino, at->e.generation, &head);
+    r = inode_head(fs, at->e.ino, at->e.generation, &head);
     return r < 0 ? r : cred_owns(cred, &head);
 }
 
@@ -217,7 +208,7 @@ int client_strip_sgid(struct shmfs *fs, const struct path_at *at, mode_t *mode)
     if (likely((*mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP)) || S_ISDIR(*mode) ||
         cred_capable(cred, CAP_FSETID))
         return 0;
-    r = path_head(fs, at->dir.ino, (uint32_t)at->dir.generation, &dir);
+    r = inode_head(fs, at->dir.ino, (uint32_t)at->dir.generation, &dir);
     if (r == 0 && (dir.mode & S_ISGID) != 0 && !cred_in_group(cred, dir.gid))
         *mode &= ~(mode_t)S_ISGID;
     return r;
@@ -225,7 +216,7 @@ int client_strip_sgid(struct shmfs *fs, const struct path_at *at, mode_t *mode)
 
 static int make(struct shmfs *fs, const char *path, const struct namei_new *what)
 {
-    struct shmfs_maker maker = maker_of(fs);
+    struct shmfs_maker maker = client_maker(fs);
     struct namei_new new = *what;
     struct path_at at;
     struct inode head;
@@ -418,13 +409,13 @@ static int rename_permitted(struct shmfs *fs, const struct path_at *from, const 
         r = removable(fs, to, &todir);
     /* A directory that moves has its ".." changed, and so must be writable. */
     if (r == 0 && from->e.type == DT_DIR && from->dir.ino != to->dir.ino) {
-        r = path_head(fs, from->e.ino, from->e.generation, &head);
+        r = inode_head(fs, from->e.ino, from->e.generation, &head);
         if (r == 0)
             r = cred_permits(fs, client_cred(fs), from->e.ino, &head, WANT_WRITE);
     }
     if (r == 0 && (flags & RENAME_EXCHANGE) != 0 && to->found && to->e.type == DT_DIR &&
         from->dir.ino != to->dir.ino) {
-        r = path_head(fs, to->e.ino, to->e.generation, &head);
+        r = inode_head(fs, to->e.ino, to->e.generation, &head);
         if (r == 0)
             r = cred_permits(fs, client_cred(fs), to->e.ino, &head, WANT_WRITE);
     }
@@ -433,7 +424,7 @@ static int rename_permitted(struct shmfs *fs, const struct path_at *from, const 
 
 static int rename_once(struct shmfs *fs, const struct path_at *from, const struct path_at *to, unsigned flags)
 {
-    struct shmfs_maker maker = maker_of(fs);
+    struct shmfs_maker maker = client_maker(fs);
     bool isdir = from->e.type == DT_DIR;
     int r;
 

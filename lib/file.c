@@ -220,6 +220,30 @@ static ssize_t write_piece(struct writer *w)
 }
 
 /*
+ * How many bytes from `off` on, and at most up to `to`, lie in one run of blocks or in one hole. *ret_p: where the
+ * first of them is, or NULL in a hole. -EUCLEAN.
+ */
+static int64_t run_from(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t off,
+                        uint64_t to, uint8_t **ret_p)
+{
+    uint64_t pos = off >> BLOCK_SHIFT, bytes = to - off, len;
+    size_t within = off & (BLOCK_SIZE - 1);
+    struct blkref blk = { 0 };
+    struct map_at at;
+    int r = map_find(fs, ino, in, pos, &at);
+
+    if (r < 0)
+        return r;
+    bool mapped = map_at_block(&at, pos, &blk, &len);
+    if (len == 0)
+        return -EUCLEAN;
+    if (len <= (bytes + within) >> BLOCK_SHIFT)
+        bytes = (len << BLOCK_SHIFT) - within;
+    *ret_p = mapped ? (uint8_t *)region_known_block(fs, blk) + within : NULL;
+    return (int64_t)bytes;
+}
+
+/*
  * The file's end moves from in->size up to `to`. Where it was mapped by pointer the blocks between may hold
  * anything (I10 does not hold for INODE_LOOSE): they become zeros. No undo, nobody can read them yet.
  */
@@ -230,23 +254,14 @@ static int grow_zero(struct txn *t, uint32_t ino, const struct inode *in, uint64
     if (likely((in->flags & INODE_LOOSE) == 0))
         return 0;
     while (off < to) {
-        uint64_t pos = off >> BLOCK_SHIFT, len, bytes;
-        size_t within = off & (BLOCK_SIZE - 1);
-        struct blkref blk = { 0 };
-        struct map_at at;
-        int r = map_find(t->fs, ino, in, pos, &at);
+        uint8_t *p;
+        int64_t bytes = run_from(t->fs, ino, in, off, to, &p);
 
-        if (r < 0)
-            return r;
-        bool mapped = map_at_block(&at, pos, &blk, &len);
-        if (len == 0)
-            return -EUCLEAN;
-        if (len > (uint64_t)FILE_SIZE_MAX >> BLOCK_SHIFT)
-            return 0; /* a hole to the end */
-        bytes = MIN((len << BLOCK_SHIFT) - within, to - off);
-        if (mapped)
-            memset((uint8_t *)region_known_block(t->fs, blk) + within, 0, (size_t)bytes);
-        off += bytes;
+        if (bytes < 0)
+            return (int)bytes;
+        if (p != NULL)
+            memset(p, 0, (size_t)bytes);
+        off += (uint64_t)bytes;
     }
     return 0;
 }
@@ -466,27 +481,19 @@ static int zero_pinned(struct txn *t, uint32_t ino, struct inode *in, struct spa
     uint64_t end = MIN(range->to, in->size);
 
     while (range->from < end) {
-        uint64_t pos = range->from >> BLOCK_SHIFT, left = end - range->from, len;
-        size_t within = range->from & (BLOCK_SIZE - 1);
-        struct blkref blk = { 0 };
-        struct map_at at;
-        int r = map_find(t->fs, ino, in, pos, &at);
+        uint8_t *p;
+        int64_t bytes = run_from(t->fs, ino, in, range->from, end, &p);
 
-        if (r < 0)
-            return r;
-        bool mapped = map_at_block(&at, pos, &blk, &len);
-        if (len == 0)
-            return -EUCLEAN;
-        if (len <= (left + within) >> BLOCK_SHIFT)
-            left = (len << BLOCK_SHIFT) - within;
-        left = mapped ? MIN(left, (uint64_t)SLOT_STAGE) : left;
-        range->from += left;
-        if (mapped) {
-            uint8_t *p = (uint8_t *)region_known_block(t->fs, blk) + within;
-            txn_save(t, p, (size_t)left);
-            memset(p, 0, (size_t)left);
-            return 1;
+        if (bytes < 0)
+            return (int)bytes;
+        if (p != NULL) {
+            bytes = MIN(bytes, (int64_t)SLOT_STAGE);
+            txn_save(t, p, (size_t)bytes);
+            memset(p, 0, (size_t)bytes);
         }
+        range->from += (uint64_t)bytes;
+        if (p != NULL)
+            return 1;
     }
     inode_changed(t, in, CHANGE_DATA);
     return 0;

@@ -87,6 +87,28 @@ int inode_is_valid(const struct inode *in)
                                                                                                     : 0;
 }
 
+int inode_head(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret)
+{
+    const struct inode *in;
+    struct reading rd;
+    int r;
+
+    if (!region_inode_ok(fs, ino))
+        return -EUCLEAN;
+    in = inode_at(fs, ino);
+    reading_init(&rd, fs, ino);
+    do {
+        r = reading_begin(&rd);
+        if (r < 0)
+            return r;
+        r = inode_is_valid(in);
+        if (r == 0 && in->generation != generation)
+            r = -ESTALE;
+        memcpy(ret, in, offsetof(struct inode, root));
+    } while (reading_again(&rd));
+    return r;
+}
+
 static struct timespec to_timespec(struct stamp s)
 {
     return (struct timespec){ .tv_sec = s.sec, .tv_nsec = s.nsec };

@@ -80,6 +80,12 @@ static inline bool reading_again(struct reading *rd)
 /* 0; -ESTALE: the inode is free; -EUCLEAN: its scalar fields are not what they can be. */
 int inode_is_valid(const struct inode *in);
 
+/*
+ * The scalar fields of an inode that an entry named, as one whole state. -ESTALE: it is another one by now, and
+ * *ret_head means nothing. It is copied straight there, being on the way of every lookup.
+ */
+int inode_head(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret_head);
+
 void inode_attr(const struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret);
 
 /* ---- changing ---------------------------------------------------------------------------------- */

@@ -3,25 +3,6 @@
 
 /* Opens and closes: docs/LOCKING.md, "Uses". */
 
-static int snapshot(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret)
-{
-    const struct inode *in = inode_at(fs, ino);
-    struct reading rd;
-    int r;
-
-    reading_init(&rd, fs, ino);
-    do {
-        r = reading_begin(&rd);
-        if (r < 0)
-            return r;
-        r = inode_is_valid(in);
-        if (r == 0 && (in->generation != generation || in->nlink == 0))
-            r = -ESTALE;
-        memcpy(ret, in, offsetof(struct inode, root));
-    } while (reading_again(&rd));
-    return r;
-}
-
 int inode_use(struct shmfs *fs, uint32_t ino, uint32_t generation, uint32_t *ret_use, struct inode *ret_head)
 {
     uint32_t use = NO_USE;
@@ -36,7 +17,9 @@ int inode_use(struct shmfs *fs, uint32_t ino, uint32_t generation, uint32_t *ret
         if (r < 0)
             return r;
     }
-    r = snapshot(fs, ino, generation, ret_head); /* after the record can be seen (A13) */
+    r = inode_head(fs, ino, generation, ret_head); /* after the record can be seen (A13) */
+    if (r == 0 && ret_head->nlink == 0)
+        r = -ESTALE;
     if (r < 0) {
         inode_unuse(fs, use);
         return r;

@@ -161,28 +161,6 @@ bool path_known(const struct shmfs *fs, const struct cred *cred, const char *pat
 
 /* ---- steps ------------------------------------------------------------------------------------- */
 
-int path_head(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret)
-{
-    const struct inode *in;
-    struct reading rd;
-    int r;
-
-    if (!region_inode_ok(fs, ino))
-        return -EUCLEAN;
-    in = inode_at(fs, ino);
-    reading_init(&rd, fs, ino);
-    do {
-        r = reading_begin(&rd);
-        if (r < 0)
-            return r;
-        r = inode_is_valid(in);
-        if (r == 0 && in->generation != generation)
-            r = -ESTALE;
-        memcpy(ret, in, offsetof(struct inode, root));
-    } while (reading_again(&rd));
-    return r;
-}
-
 /* Is what we look at the directory that we came to? 0: yes, and the mode bits alone let us search it. */
 static inline int search_quickly(const struct walk *w, const struct inode *in)
 {
@@ -223,7 +201,7 @@ static int step(struct walk *w, const struct dir_name *name, struct dir_entry *r
         if (likely(allowed != -EACCES) || permitted)
             return r;
         permitted_at = LOAD(&w->fs->inode_rts[w->ino].seq);
-        r = path_head(w->fs, w->ino, w->generation, &head);
+        r = inode_head(w->fs, w->ino, w->generation, &head);
         if (r == 0)
             r = cred_permits(w->fs, w->cred, w->ino, &head, WANT_EXEC);
         if (r < 0)
@@ -237,7 +215,7 @@ static int dots(struct walk *w, bool parent)
 {
     struct inode head, again;
     uint32_t generation;
-    int r = path_head(w->fs, w->ino, w->generation, &head);
+    int r = inode_head(w->fs, w->ino, w->generation, &head);
 
     if (r == 0 && !S_ISDIR(head.mode))
         r = -ENOTDIR;
@@ -249,7 +227,7 @@ static int dots(struct walk *w, bool parent)
         return -EUCLEAN;
     /* A directory that is there has a parent that is there: so look at both, and at the first again. */
     generation = LOAD(&inode_at(w->fs, head.parent.n)->generation);
-    r = path_head(w->fs, w->ino, w->generation, &again);
+    r = inode_head(w->fs, w->ino, w->generation, &again);
     if (r < 0)
         return r;
     if (again.nlink == 0)
@@ -428,6 +406,6 @@ int path_dir_writable(struct shmfs *fs, const struct cred *cred, const struct pa
 
     if (likely(at->writable))
         return 0;
-    r = path_head(fs, at->dir.ino, (uint32_t)at->dir.generation, ret);
+    r = inode_head(fs, at->dir.ino, (uint32_t)at->dir.generation, ret);
     return r < 0 ? r : cred_permits(fs, cred, at->dir.ino, ret, WANT_WRITE | WANT_EXEC);
 }

@@ -55,7 +55,4 @@ bool path_known(const struct shmfs *fs, const struct cred *cred, const char *pat
 int path_dir_writable(struct shmfs *fs, const struct cred *cred, const struct path_at *at,
                       struct inode *ret_head);
 
-/* The scalar fields of an inode that an entry named. -ESTALE: it is another one by now. */
-int path_head(struct shmfs *fs, uint32_t ino, uint32_t generation, struct inode *ret_head);
-
 #endif

@@ -529,6 +529,49 @@ static void test_api_detach_of_the_last_buries_the_killed_of_another_pid_namespa
     fs = api_attach(0);
 }
 
+/* Has another file sit where the region's descriptor was, as after closefrom(). Returns its descriptor. */
+static int take_the_regions_descriptor(void)
+{
+    int other = memfd_create("other", MFD_CLOEXEC), last = -1;
+    char path[32], link[sizeof(region_path) + 16];
+
+    CHECK(other >= 0);
+    for (int fd = 0; fd < 64; fd++) {
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(path, link, sizeof(link) - 1);
+        if (n > 0 && (size_t)n == strlen(region_path) && memcmp(link, region_path, (size_t)n) == 0)
+            CHECK_EQ(dup2(other, last = fd), fd);
+    }
+    CHECK(last >= 0);
+    return other;
+}
+
+static void work_without_a_descriptor(void)
+{
+    struct shmfs_file *file = open_file("f", O_RDWR);
+    int other = take_the_regions_descriptor();
+    AUTO_FREE char *buf = calloc(1, 8 * MIB);
+    struct stat st;
+    void *p = NULL;
+
+    CHECK(shmfs_map(file, 0, PAGE, PROT_READ, &p) < 0);
+    CHECK(p == NULL);
+    for (int i = 0; i < 64 && shmfs_append(file, buf, 8 * MIB, NULL) > 0; i++) /* until memory is needed */
+        continue;
+    CHECK_EQ(shmfs_pread(file, buf, 1, 0), 1);
+    CHECK_EQ(buf[0], 'S');
+    CHECK_EQ(fstat(other, &st), 0);
+    CHECK_EQ(st.st_size, 0);
+    CHECK_EQ(st.st_blocks, 0);
+}
+
+/* A program that closes all it has does itself no good, but its other files no harm (A8). */
+static void test_api_attach_touches_no_file_that_took_its_descriptor(void **state)
+{
+    put_text("f", "S");
+    in_child(work_without_a_descriptor);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,6 +596,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_api_region_cut_short_is_eio, api_setup, teardown_cut),
         attach_unit(test_api_attach_from_another_pid_namespace_is_seen_alive_and_dead),
         attach_unit(test_api_detach_of_the_last_buries_the_killed_of_another_pid_namespace),
+        attach_unit(test_api_attach_touches_no_file_that_took_its_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

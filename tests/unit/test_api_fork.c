@@ -717,10 +717,31 @@ static void test_api_faults_in_the_callers_memory_may_be_jumped_out_of(void **st
         in_child(work_a_little); /* nobody waits for it, neither others … */
         work_a_little();         /* … nor itself */
     }
+    for (volatile int n = 0; n < 300; n++) { /* nor does it keep a slot each time */
+        if (sigsetjmp(out, 1) == 0)
+            shmfs_pwrite(file, bad, 10, 0);
+    }
+    work_a_little();
     signal(SIGSEGV, SIG_DFL);
     assert_int_equal(jumped, FAULTS);
     assert_int_equal(fstat_of(file).st_size, LARGE);
     munmap(bad, LARGE);
+    close_file(file);
+}
+
+static void go_at_once(void)
+{
+}
+
+/* Children that are gone are buried when their places are needed, without a driver. */
+static void test_api_fork_of_more_children_than_there_are_places(void **state)
+{
+    struct shmfs_file *file = open_file("f", O_RDWR | O_CREAT);
+
+    for (int i = 0; i < 600; i++)
+        in_child(go_at_once);
+    in_child(work_a_little);
+    bury();
     close_file(file);
 }
 
@@ -746,6 +767,7 @@ int main(void)
         api_unit(test_api_calls_are_no_cancellation_points),
         api_unit(test_api_threads_cancelled_when_asked),
         api_unit(test_api_faults_in_the_callers_memory_may_be_jumped_out_of),
+        api_unit(test_api_fork_of_more_children_than_there_are_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

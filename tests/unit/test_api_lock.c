@@ -2,6 +2,8 @@
 /* Locks of programs: of a process, of a handle, and flock; and what the dead held (A6, P2). */
 #include "api.h"
 
+#include <sys/time.h>
+
 static struct flock range_of(int type, off_t start, off_t len)
 {
     return (struct flock){ .l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len };
@@ -534,6 +536,40 @@ static void test_api_flock_keeps_others_out(void **state)
     count_together(1);
 }
 
+/* As flock(2): what one has is given up before one waits for more, or fails. Else two of them wait for ever. */
+static void test_api_flock_gives_up_what_it_has_before_it_takes_another(void **state)
+{
+    struct shmfs_file *a = lock_file(), *b = lock_file();
+
+    assert_int_equal(shmfs_flock(a, LOCK_SH), 0);
+    assert_int_equal(shmfs_flock(b, LOCK_SH), 0);
+    assert_int_equal(shmfs_flock(a, LOCK_EX | LOCK_NB), -EWOULDBLOCK);
+    assert_int_equal(shmfs_flock(b, LOCK_EX | LOCK_NB), 0);
+    close_file(a);
+    close_file(b);
+}
+
+static void on_alarm(int sig)
+{
+}
+
+static void test_api_fcntl_wait_ends_with_a_signal(void **state)
+{
+    struct itimerval often = { { 0, 5000 }, { 0, 5000 } }, never = { { 0, 0 }, { 0, 0 } };
+    struct sigaction sa = { .sa_handler = on_alarm };
+    struct shmfs_file *file = lock_file();
+    struct child child = locker();
+
+    assert_int_equal(tell(&child, F_SETLK, F_WRLCK, 0, 1), 0);
+    sigaction(SIGALRM, &sa, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    assert_int_equal(lock_with(file, F_SETLKW, F_WRLCK, 0, 1), -EINTR);
+    setitimer(ITIMER_REAL, &never, NULL);
+    signal(SIGALRM, SIG_DFL);
+    dismiss(&child);
+    close_file(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -559,6 +595,8 @@ int main(void)
         api_unit(test_api_fcntl_table_full_is_enolck),
         api_unit(test_api_fcntl_keeps_others_out),
         api_unit(test_api_flock_keeps_others_out),
+        api_unit(test_api_flock_gives_up_what_it_has_before_it_takes_another),
+        api_unit(test_api_fcntl_wait_ends_with_a_signal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -399,6 +399,19 @@ static void test_api_names_made_by_one_process_are_seen_by_all(void **state)
     assert_ends_well(&child);
 }
 
+/* What the thread remembers of a path must not change what a slash behind it means. */
+static void test_api_directory_that_was_used_is_moved_and_removed_with_a_slash(void **state)
+{
+    assert_int_equal(shmfs_mkdir(fs, "a", 0755), 0);
+    assert_int_equal(shmfs_mkdir(fs, "a/b", 0755), 0);
+    put_text("a/b/c", "x");
+    assert_int_equal(shmfs_unlink(fs, "a/b/c"), 0);
+    assert_int_equal(shmfs_rename(fs, "a/b/", "a/z", 0), 0);
+    put_text("a/z/c", "x");
+    assert_int_equal(shmfs_unlink(fs, "a/z/c"), 0);
+    assert_int_equal(shmfs_rmdir(fs, "a/z/"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +432,7 @@ int main(void)
         api_unit(test_api_statfs_counts_what_is_taken_and_given_back),
         api_unit(test_api_full_of_names_is_enospc),
         api_unit(test_api_names_made_by_one_process_are_seen_by_all),
+        api_unit(test_api_directory_that_was_used_is_moved_and_removed_with_a_slash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
