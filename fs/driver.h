@@ -23,13 +23,20 @@ struct driver {
     bool debug;
     struct fuse_session *session;
     struct later *later;
-    struct locks *locks; /* NULL: they are the kernel's own */
+    struct locks *locks;   /* NULL: they are the kernel's own */
+    struct notify *notify; /* NULL: the kernel is leased nothing */
 
     /* Set by the INIT exchange, before any other request. */
     bool no_open;      /* the kernel can do without OPEN and RELEASE, */
     bool no_opendir;   /* and the same for directories */
     bool setxattr_ext; /* SETXATTR requests have the longer header */
 };
+
+/* Seconds for which the kernel may keep a name or attributes of an answer, which leases, or does not, KIND of it. */
+static inline double driver_keeps(const struct driver *d, unsigned leases, enum shmfs_lease kind)
+{
+    return d->cache == CACHE_COHERENT && (leases & kind) == 0 ? 0 : d->timeout;
+}
 
 /* Attributes in libfuse's form. */
 void driver_stat(const struct shmfs_attr *attr, struct stat *ret);

@@ -43,8 +43,8 @@ struct fuse_entry_param op_entry_param(const struct driver *d, const struct shmf
     struct fuse_entry_param e = {
         .ino = attr->ino,
         .generation = driver_generation(attr),
-        .attr_timeout = d->timeout,
-        .entry_timeout = d->timeout,
+        .attr_timeout = driver_keeps(d, attr->leases, SHMFS_LEASE_ATTR),
+        .entry_timeout = driver_keeps(d, attr->leases, SHMFS_LEASE_NAME),
     };
 
     driver_stat(attr, &e.attr);
@@ -130,18 +130,35 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 
 /* ---- attributes --------------------------------------------------------------------------------- */
 
+int op_lease(const struct driver *d, fuse_ino_t ino, enum shmfs_lease kind)
+{
+    int r = d->cache == CACHE_COHERENT ? shmfs_lease_grant(d->fs, (uint32_t)ino, kind) : 0;
+
+    return r < 0 ? r : 0;
+}
+
+int op_getattr_leased(const struct driver *d, uint32_t ino, struct shmfs_attr *ret)
+{
+    /* First: what changes from then on is recalled. Without one they are answered, and not kept. */
+    int leases = d->cache == CACHE_COHERENT ? shmfs_lease_grant(d->fs, ino, SHMFS_LEASE_ATTR) : 0;
+    int r = shmfs_node_getattr(d->fs, ino, ret);
+
+    ret->leases = leases > 0 ? (unsigned)leases : 0;
+    return r;
+}
+
 static void reply_attr(fuse_req_t req, const struct shmfs_attr *attr)
 {
     struct stat st;
 
     driver_stat(attr, &st);
-    fuse_reply_attr(req, &st, op_driver(req)->timeout);
+    fuse_reply_attr(req, &st, driver_keeps(op_driver(req), attr->leases, SHMFS_LEASE_ATTR));
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct shmfs_attr attr;
-    int r = shmfs_node_getattr(op_driver(req)->fs, (uint32_t)ino, &attr);
+    int r = op_getattr_leased(op_driver(req), (uint32_t)ino, &attr);
 
     (void)fi;
     if (r < 0)

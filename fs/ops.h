@@ -6,11 +6,12 @@
  * What the kernel asks for, in terms of node.h. Stateless: a node is its inode number, opening leaves
  * nothing to remember, and the kernel's lookup counts are in the region.
  *
- * Timeouts: as long as the mount is the only way in, the kernel knows of every change itself. It
- * drops what an operation makes stale beyond its reply: the attributes of changed directories and
- * of names that go, ctime and nlink of what is linked, unlinked or renamed, size and times of what is
- * written or copied to, ACLs. So both names (also those that do not exist) and attributes may be kept
- * for as long as it likes.
+ * Timeouts: of what programs on the mount change the kernel knows itself. It drops what an operation makes
+ * stale beyond its reply: the attributes of changed directories and of names that go, ctime and nlink of what
+ * is linked, unlinked or renamed, size and times of what is written or copied to, ACLs. What direct processes
+ * change is recalled before. So both names (also those that do not exist) and attributes may be kept for as
+ * long as it likes, if they were leased: docs/COHERENCE.md. Answers that the kernel takes for the newest whenever
+ * they arrive (to SETATTR, and to all that makes something) have attributes that are not to be kept.
  */
 #include "driver.h"
 
@@ -27,6 +28,11 @@ void op_entry(fuse_req_t req, const struct shmfs_attr *attr);
 
 /* The form in which names, and inodes with their attributes, are answered. */
 struct fuse_entry_param op_entry_param(const struct driver *driver, const struct shmfs_attr *attr);
+
+/* Attributes, and in ret->leases whether the kernel may keep them. */
+int op_getattr_leased(const struct driver *driver, uint32_t ino, struct shmfs_attr *ret);
+/* The kernel is about to keep pages, listings (SHMFS_LEASE_DATA) or ACLs. 0 or -errno. */
+int op_lease(const struct driver *driver, fuse_ino_t ino, enum shmfs_lease kind);
 
 /* ops_name.c */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

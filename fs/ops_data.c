@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* What is in files. */
 #include <errno.h>
+#include <fcntl.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "later.h"
 #include "ops.h"
@@ -15,6 +19,8 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 
     (void)fi;
     if (buf)
+        n = op_lease(op_driver(req), ino, SHMFS_LEASE_DATA);
+    if (n == 0)
         n = shmfs_node_read(op_driver(req)->fs, (uint32_t)ino, buf, size, off);
     if (n < 0)
         op_error(req, (int)n);
@@ -22,17 +28,87 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
         fuse_reply_buf(req, buf, (size_t)n);
 }
 
+/* ---- appends ------------------------------------------------------------------------------------ */
+
+enum {
+    PAGE = 4096,
+    MISPLACED_MS =
+        2, /* for the kernel to drop pages: it may be waiting for the one that this request has locked */
+};
+
+struct misplaced {
+    struct fuse_session *session;
+    fuse_ino_t ino;
+    off_t off, n;
+    sem_t done;
+    atomic_int users;
+};
+
+static void misplaced_put(struct misplaced *m)
+{
+    if (atomic_fetch_sub(&m->users, 1) == 1) {
+        sem_destroy(&m->done);
+        free(m);
+    }
+}
+
+static void misplaced_later(void *arg)
+{
+    struct misplaced *m = arg;
+
+    fuse_lowlevel_notify_inval_inode(m->session, m->ino, m->off, m->n);
+    sem_post(&m->done);
+    misplaced_put(m);
+}
+
+/*
+ * An append went elsewhere than the kernel had it: it has the bytes in the wrong pages, and drops them before who
+ * wrote hears of it. A page that the request has locked cannot be dropped so long, but is not kept either.
+ */
+static void drop_misplaced(const struct driver *d, fuse_ino_t ino, off_t off, ssize_t n)
+{
+    struct misplaced *m = calloc(1, sizeof(*m));
+    struct timespec end;
+
+    if (!m)
+        return;
+    *m = (struct misplaced){ .session = d->session, .ino = ino, .off = off, .n = n, .users = 2 };
+    sem_init(&m->done, 0, 0);
+    if (!later_do(d->later, misplaced_later, m))
+        misplaced_put(m);
+    else {
+        clock_gettime(CLOCK_REALTIME, &end);
+        end.tv_nsec += MISPLACED_MS * 1000000L;
+        end.tv_sec += end.tv_nsec / 1000000000;
+        end.tv_nsec %= 1000000000;
+        while (sem_timedwait(&m->done, &end) < 0 && errno == EINTR)
+            ;
+    }
+    misplaced_put(m);
+}
+
 /* The data lies in the request's own memory; there is nothing that write_buf() could spare. */
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
               struct fuse_file_info *fi)
 {
     unsigned flags = raw_write_kills_priv() ? SHMFS_WRITE_KILL_PRIV : 0, tries = 0;
+    const struct driver *d = op_driver(req);
+    off_t at = off;
     ssize_t n;
 
-    (void)fi;
+    if (d->cache == CACHE_COHERENT)
+        flags |= SHMFS_WRITE_CACHED;
+    /* Where the kernel believes the end to be counts for nothing; what it writes back is no append. */
+    if ((fi->flags & O_APPEND) && !fi->writepage && d->cache != CACHE_WRITEBACK) {
+        flags |= SHMFS_WRITE_APPEND;
+        if (off % PAGE != 0 && (off + (off_t)size) % PAGE == 0 && size < PAGE)
+            flags |= SHMFS_WRITE_HALF;
+    }
     do
-        n = shmfs_node_write(op_driver(req)->fs, (uint32_t)ino, buf, size, off, flags, NULL);
+        n = shmfs_node_write(d->fs, (uint32_t)ino, buf, size, off, flags, &at);
     while (serve_again((int)n, &tries));
+    if (n > 0 && at != off && d->cache == CACHE_COHERENT) /* from where it is not to where it is */
+        drop_misplaced(d, ino, at < off ? at : off, n + (at < off ? off - at : at - off));
     if (n < 0)
         op_error(req, (int)n);
     else

@@ -14,6 +14,7 @@ enum {
 struct listing {
     fuse_req_t req;
     const struct driver *driver;
+    uint32_t ino;
     bool plus;
     char *buf;
     size_t size, used;
@@ -36,13 +37,14 @@ static size_t add(struct listing *l, const struct shmfs_dirent *e, const struct 
 }
 
 /* Attributes of an entry for READDIRPLUS. -ENOENT: it is gone. */
-static int take_entry(const struct driver *d, const struct shmfs_dirent *e, struct shmfs_attr *ret_attr)
+static int take_entry(const struct driver *d, uint32_t dir, const struct shmfs_dirent *e,
+                      struct shmfs_attr *ret_attr)
 {
     struct shmfs_attr attr;
     int r;
 
     if (d->counting) {
-        r = shmfs_node_ref(d->fs, e->ino, e->generation, &attr);
+        r = shmfs_node_ref(d->fs, dir, e, &attr);
     } else {
         r = shmfs_node_getattr(d->fs, e->ino, &attr);
         if (r == 0 && attr.generation != e->generation)
@@ -66,7 +68,7 @@ static bool add_entry(struct listing *l, const struct shmfs_dirent *e)
     if (add(&measure, e, &param) > l->size - l->used)
         return false;
     if (l->plus && !is_dot(e)) {
-        r = take_entry(l->driver, e, &attr);
+        r = take_entry(l->driver, l->ino, e, &attr);
         if (r == -ENOENT)
             return true;
         /* One that cannot be read is listed all the same; stat() will say what is wrong with it. */
@@ -77,12 +79,15 @@ static bool add_entry(struct listing *l, const struct shmfs_dirent *e)
     return true;
 }
 
-static int fill(struct listing *l, uint32_t ino, uint64_t cookie)
+static int fill(struct listing *l, uint64_t cookie)
 {
     struct shmfs_dirent batch[BATCH];
+    int r = op_lease(l->driver, l->ino, SHMFS_LEASE_DATA);
 
+    if (r < 0)
+        return r;
     for (;;) {
-        int n = shmfs_node_readdir(l->driver->fs, ino, cookie, batch, BATCH);
+        int n = shmfs_node_readdir(l->driver->fs, l->ino, cookie, batch, BATCH);
 
         if (n <= 0)
             return n;
@@ -101,12 +106,14 @@ static int fill(struct listing *l, uint32_t ino, uint64_t cookie)
  */
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
-    struct listing l = { .req = req, .driver = op_driver(req), .plus = plus, .size = size };
+    struct listing l = {
+        .req = req, .driver = op_driver(req), .ino = (uint32_t)ino, .plus = plus, .size = size
+    };
     int r = -ENOMEM;
 
     l.buf = serve_buffer(size);
     if (l.buf)
-        r = fill(&l, (uint32_t)ino, (uint64_t)off);
+        r = fill(&l, (uint64_t)off);
     if (r < 0 && l.used == 0)
         op_error(req, r);
     else

@@ -29,11 +29,17 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     const struct driver *d = op_driver(req);
     struct fuse_entry_param none = { .entry_timeout = d->timeout };
     struct shmfs_attr attr;
-    int r;
+    bool keep = d->timeout > 0; /* that it does not exist */
+    int r, absent;
 
-    r = shmfs_node_lookup(d->fs, (uint32_t)parent, name, d->counting, &attr);
-    if (r == -ENOENT && d->timeout > 0)
-        fuse_reply_entry(req, &none); /* the kernel may remember that it does not exist */
+    do {
+        r = shmfs_node_lookup(d->fs, (uint32_t)parent, name, d->counting, &attr);
+        absent = r == -ENOENT && d->cache == CACHE_COHERENT
+                     ? shmfs_lease_absent(d->fs, (uint32_t)parent, name)
+                     : keep;
+    } while (r == -ENOENT && absent == -EEXIST);
+    if (r == -ENOENT && absent > 0)
+        fuse_reply_entry(req, &none);
     else
         reply_made(req, r, &attr);
 }

@@ -30,6 +30,8 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
     ssize_t n = -ENOMEM;
 
     if (buf)
+        n = strncmp(name, "system.posix_acl_", 17) == 0 ? op_lease(op_driver(req), ino, SHMFS_LEASE_ACL) : 0;
+    if (buf && n == 0)
         n = shmfs_node_getxattr(op_driver(req)->fs, (uint32_t)ino, name, buf, size);
     reply_bytes(req, n, size, buf);
 }

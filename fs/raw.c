@@ -240,9 +240,10 @@ static struct sx_time statx_time(const struct timespec *t)
 static void serve_statx(struct driver *d, int fd)
 {
     struct shmfs_attr attr;
-    struct statx_out out = { .attr_valid = (uint64_t)d->timeout, .blksize = 4096 };
-    int r = shmfs_node_getattr(d->fs, (uint32_t)current.header->nodeid, &attr);
+    struct statx_out out = { .blksize = 4096 };
+    int r = op_getattr_leased(d, (uint32_t)current.header->nodeid, &attr);
 
+    out.attr_valid = (uint64_t)driver_keeps(d, attr.leases, SHMFS_LEASE_ATTR);
     if (r < 0) {
         reply(d, fd, r, NULL, 0);
         return;
@@ -269,8 +270,8 @@ static void fill_entry(const struct driver *d, const struct shmfs_attr *attr, st
     *ret = (struct entry_out){
         .nodeid = attr->ino,
         .generation = driver_generation(attr),
-        .entry_valid = (uint64_t)d->timeout,
-        .attr_valid = (uint64_t)d->timeout,
+        .entry_valid = (uint64_t)driver_keeps(d, attr->leases, SHMFS_LEASE_NAME),
+        .attr_valid = (uint64_t)driver_keeps(d, attr->leases, SHMFS_LEASE_ATTR),
         .attr = {
             .ino = attr->ino,
             .size = attr->size,
@@ -337,6 +338,15 @@ static void serve_setxattr(struct driver *d, int fd)
         }
     }
     reply(d, fd, r, NULL, 0);
+}
+
+enum { NOTIFY_INC_EPOCH = 8 };
+
+int raw_drop_all_names(const struct driver *d)
+{
+    struct out_header header = { .len = sizeof(header), .error = NOTIFY_INC_EPOCH };
+
+    return write(fuse_session_fd(d->session), &header, sizeof(header)) < 0 ? -errno : 0;
 }
 
 pid_t raw_pid(const void *request)

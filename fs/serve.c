@@ -11,6 +11,7 @@
 
 #include "later.h"
 #include "locks.h"
+#include "notify.h"
 #include "ops.h"
 #include "place.h"
 #include "raw.h"
@@ -145,6 +146,7 @@ static void *work(void *data)
 
     self = data;
     s = self->server;
+    shmfs_lease_serve_kernel();
     place_init(&self->place, s->places, (unsigned)(self - s->workers));
     while (!fuse_session_exited(s->session)) {
         place_wait(&self->place);
@@ -227,6 +229,8 @@ int serve_start(struct server *s, int fd, unsigned n)
         r = later_start(&s->driver->later);
     if (r == 0 && s->driver->share_locks)
         r = locks_start(s->driver->fs, &s->driver->locks);
+    if (r == 0 && s->driver->cache == CACHE_COHERENT)
+        r = notify_start(s->driver, &s->driver->notify);
     if (r < 0)
         return r;
     sigaction(WAKE, &action, NULL);
@@ -275,6 +279,8 @@ void serve_stop(struct server *s)
         later_stop(s->driver->later);
     if (s->driver->locks && !s->stopped)
         locks_stop(s->driver->locks);
+    if (s->driver->notify && !s->stopped)
+        notify_stop(s->driver->notify);
     s->stopped = true;
     fuse_session_exit(s->session);
     if (s->places)

@@ -201,6 +201,10 @@ static int attach_existing(const struct options *o, struct store *s)
     /* The driver keeps notes in the region, also for a read-only mount. */
     s->readonly = (o->flags & MS_RDONLY) && access(s->path, W_OK) < 0;
     flags |= s->readonly ? SHMFS_ATTACH_RDONLY : SHMFS_ATTACH_DRIVER;
+    if (!s->readonly && o->cache == CACHE_COHERENT)
+        flags |= SHMFS_ATTACH_LEASES;
+    if (!s->readonly && o->cache == CACHE_WRITEBACK)
+        flags |= SHMFS_ATTACH_ALONE;
     flags |= (o->flags & MS_NOATIME) ? SHMFS_ATTACH_NOATIME : 0;
     r = attach_patiently(s, flags, &diag);
     if (r == -ENOENT)

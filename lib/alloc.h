@@ -9,7 +9,7 @@
  * I9: within one transaction (between checkpoints) nothing is allocated after something was freed:
  * a new block's bytes are not in the undo log, so it must not be one whose bytes a rollback needs.
  */
-#include "txn.h"
+#include "lease.h"
 
 /* Hints for alloc_blocks(). */
 struct alloc_want {

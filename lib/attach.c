@@ -65,8 +65,14 @@ static int become_driver(struct shmfs *fs, struct shmfs_diag *diag)
 {
     struct procref ref = { LOAD(&fs->rt->driver.v) };
 
+    uint32_t pid;
+
     if (ref.v != 0 && ref.v != fs->self.v && proc_alive(fs, ref))
         return refuse(diag, SHMFS_REASON_MOUNTED, fs->procs[proc_index(ref)].pid);
+    if ((fs->flags & SHMFS_ATTACH_ALONE) != 0 && proc_other(fs, &pid))
+        return refuse(diag, SHMFS_REASON_IN_USE, pid);
+    lease_reset(fs, ((fs->flags & SHMFS_ATTACH_LEASES) != 0 ? DRIVER_LEASES : 0u) |
+                        ((fs->flags & SHMFS_ATTACH_ALONE) != 0 ? DRIVER_ALONE : 0u));
     STORE(&fs->rt->driver.v, fs->self.v);
     STORE(&fs->rt->mount_epoch, fs->rt->mount_epoch + 1); /* lookups of mounts that are gone count no more */
     return recover_orphans(fs);
@@ -96,11 +102,23 @@ static void bury_for_a_place(struct shmfs *fs)
     proc_leave(fs);
 }
 
+/* Is the driver one whose kernel keeps dirty pages? Then nobody else may write. */
+static int check_driver_alone(struct shmfs *fs, struct shmfs_diag *diag)
+{
+    struct procref driver = { LOAD(&fs->rt->driver.v) };
+
+    if ((LOAD(&fs->rt->driver_mode) & DRIVER_ALONE) == 0 || driver.v == 0 || !proc_alive(fs, driver))
+        return 0;
+    return refuse(diag, SHMFS_REASON_ALONE, fs->procs[proc_index(driver)].pid);
+}
+
 static int attach_shared(struct shmfs *fs, struct shmfs_diag *diag)
 {
     int r = runtime_ready(fs, diag);
     bool alone;
 
+    if (r == 0 && (fs->flags & SHMFS_ATTACH_DRIVER) == 0)
+        r = check_driver_alone(fs, diag);
     if (r < 0)
         return r;
     alone = !proc_other(fs, NULL);
@@ -154,6 +172,7 @@ static void leave(struct shmfs *fs, bool locked)
     if (fs->self.v != 0 && LOAD_RELAXED(&fs->rt->driver.v) == fs->self.v) {
         STORE(&fs->rt->mount_epoch, fs->rt->mount_epoch + 1);
         recover_orphans(fs);
+        STORE(&fs->rt->driver_mode, 0u);
         STORE(&fs->rt->driver.v, UINT64_C(0));
     }
     if (fs->self.v != 0) {
@@ -181,6 +200,7 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
     fs->bury = recover_bury;
     fs->bury_all = recover_dead;
     fs->abandon = recover_slot;
+    fs->recall = lease_recall;
     r = fs->readonly ? 0 : region_lock(fs);
     if (r == 0)
         r = txn_attach(fs);

@@ -36,6 +36,11 @@ static int apply(struct txn *t, uint32_t ino, struct inode *in, const struct shm
 
     if (r < 0)
         return r;
+    if (lease_break(t, ino,
+                    LEASE_ATTR | ((set & SHMFS_SET_SIZE) != 0 ? LEASE_PAGES : 0) |
+                        ((set & SHMFS_SET_MODE) != 0 ? LEASE_ACL : 0),
+                    MIN(attr->size, in->size), LEASE_ALL))
+        return -EAGAIN;
     inode_edit(t, ino);
     if ((set & SHMFS_SET_SIZE) != 0) {
         r = file_resize(t, ino, in, attr->size);

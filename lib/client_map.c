@@ -312,12 +312,20 @@ int shmfs_msync(struct shmfs_file *f, off_t off, size_t len)
         return -EINVAL;
     if ((f->oflags & O_PATH) != 0 || (f->oflags & O_ACCMODE) == O_RDONLY)
         return -EBADF;
-    r = txn_begin(f->fs, &t);
-    if (r < 0)
-        return r;
-    r = inode_lock(&t, f->ino, &in);
-    if (r == 0)
+    do {
+        r = txn_begin(f->fs, &t);
+        if (r < 0)
+            return r;
+        r = inode_lock(&t, f->ino, &in);
+        if (r == 0 &&
+            lease_break(&t, f->ino, LEASE_ATTR | LEASE_PAGES, (uint64_t)off, (uint64_t)off + (uint64_t)len))
+            r = -EAGAIN;
+        if (r < 0) {
+            r = txn_abort_for(&t, r);
+            continue;
+        }
         inode_changed(&t, inode_edit(&t, f->ino), CHANGE_DATA);
-    txn_commit(&t);
+        txn_commit(&t);
+    } while (r == -EAGAIN);
     return (int)client_leave(f->fs, r);
 }

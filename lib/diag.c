@@ -126,6 +126,12 @@ static void say_reason(struct line *line, const struct shmfs_diag *d, const char
     case SHMFS_REASON_MOUNTED:
         say_user(line, d, path);
         break;
+    case SHMFS_REASON_ALONE:
+        say(line,
+            "%s: is mounted with cache=writeback by process %" PRIu64
+            ", which alone may write it; attach read-only, or mount it with cache=coherent",
+            path, d->a);
+        break;
     case SHMFS_REASON_TOO_SMALL:
     case SHMFS_REASON_TOO_LARGE:
         say_size(line, d, path);

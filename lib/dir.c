@@ -482,6 +482,7 @@ int dir_list(struct shmfs *fs, uint32_t dino, uint64_t cookie, struct shmfs_dire
     while (filled < n) {
         struct place p = { .b = &copy };
         uint32_t parent = ROOT_INO;
+        uint64_t seq = region_inode_ok(fs, dino) ? LOAD(&fs->inode_rts[dino].seq) : 0;
         int r = dir_bucket(fs, dino, key, &copy, &p.next, &parent);
 
         if (r < 0 && r != -ENOENT)
@@ -500,6 +501,7 @@ int dir_list(struct shmfs *fs, uint32_t dino, uint64_t cookie, struct shmfs_dire
             r = entry_fill(&ret[filled], &copy, &copy.slots[i]);
             if (r < 0)
                 return r;
+            ret[filled].seen = (seq & 1) == 0 ? seq : 0;
             key = copy.slots[i].key + 1;
             filled++;
         }

@@ -102,6 +102,7 @@ void file_read_time(struct shmfs *fs, uint32_t ino)
     struct stamp atime = in->atime; /* a torn copy costs a needless update at worst */
     struct timespec now;
     struct txn t;
+    int r;
 
     if ((fs->flags & SHMFS_ATTACH_NOATIME) != 0)
         return;
@@ -110,11 +111,17 @@ void file_read_time(struct shmfs *fs, uint32_t ino)
         if (fs->readonly || now.tv_sec - atime.sec < 24 * 60 * 60)
             return;
     }
-    if (txn_begin(fs, &t) < 0)
-        return;
-    if (inode_lock(&t, ino, (struct inode **)&in) == 0)
-        inode_edit(&t, ino)->atime = inode_now(&t);
-    txn_commit(&t);
+    do {
+        if (txn_begin(fs, &t) < 0)
+            return;
+        r = inode_lock(&t, ino, (struct inode **)&in);
+        if (r == 0 && !lease_break_attr(&t, ino)) {
+            inode_edit(&t, ino)->atime = inode_now(&t);
+            txn_commit(&t);
+            return;
+        }
+        r = txn_abort_for(&t, r < 0 ? r : -EAGAIN);
+    } while (r == -EAGAIN);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
@@ -266,6 +273,21 @@ static int grow_zero(struct txn *t, uint32_t ino, const struct inode *in, uint64
     return 0;
 }
 
+/* The kernel must have none of what is written, unless it is the kernel that writes, and keeps it. -EAGAIN. */
+static int writer_leases(struct writer *w, unsigned flags)
+{
+    bool append = (flags & SHMFS_WRITE_APPEND) != 0;
+
+    if ((flags & SHMFS_WRITE_CACHED) != 0) {
+        lease_give(w->t, w->ino, LEASE_DATA);
+        if (append)
+            lease_turn(w->t, w->ino, (flags & SHMFS_WRITE_HALF) != 0);
+    }
+    if (append && lease_turn_taken(w->t, w->ino))
+        return -EBUSY;
+    return lease_break(w->t, w->ino, LEASE_ATTR | LEASE_PAGES, w->off, w->off + w->n) ? -EAGAIN : 0;
+}
+
 static int writer_start(struct writer *w, uint32_t ino, off_t off, unsigned flags)
 {
     int r = inode_lock(w->t, ino, &w->in);
@@ -279,6 +301,9 @@ static int writer_start(struct writer *w, uint32_t ino, off_t off, unsigned flag
     if (w->off > (uint64_t)FILE_SIZE_MAX - w->n)
         return -EFBIG;
     w->start = w->off;
+    r = writer_leases(w, flags);
+    if (r < 0)
+        return r;
     inode_edit(w->t, ino);
     return grow_zero(w->t, ino, w->in, w->off);
 }
@@ -327,10 +352,8 @@ static ssize_t write_large(struct shmfs *fs, uint32_t ino, const void *buf, size
     if (r < 0)
         return r;
     r = writer_start(&w, ino, off, flags);
-    if (r < 0) {
-        txn_abort(&t);
-        return r;
-    }
+    if (r < 0)
+        return txn_abort_for(&t, (int)r);
     while (w.n > 0) {
         inode_edit(&t, ino);
         r = write_piece(&w);
@@ -349,6 +372,24 @@ static ssize_t write_large(struct shmfs *fs, uint32_t ino, const void *buf, size
     return w.n < n ? (ssize_t)(n - w.n) : r;
 }
 
+enum { WRITE_IN_PARTS = 1 << 30 }; /* beside enum shmfs_write_flags */
+
+/* Tries until the kernel has dropped what is in the way, and it is our turn. */
+static ssize_t write_some(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off,
+                          unsigned flags, uint64_t *ret_start)
+{
+    bool large = n > SLOT_STAGE || (flags & WRITE_IN_PARTS) != 0;
+    ssize_t r;
+
+    do {
+        r = large ? write_large(fs, ino, buf, n, off, flags, ret_start)
+                  : write_small(fs, ino, buf, n, off, flags, ret_start);
+        if (unlikely(r == -EBUSY))
+            lease_turn_wait(fs, ino);
+    } while (r == -EAGAIN || r == -EBUSY);
+    return r;
+}
+
 ssize_t file_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
                    off_t *ret_off)
 {
@@ -360,19 +401,14 @@ ssize_t file_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, of
     n = MIN(n, (size_t)INT32_MAX & ~(size_t)(BLOCK_SIZE - 1));
     if (n == 0)
         return 0;
-    if (n > SLOT_STAGE)
-        r = write_large(fs, ino, buf, n, off, flags, &start);
-    else
-        do
-            r = write_small(fs, ino, buf, n, off, flags, &start);
-        while (r == -EAGAIN);
+    r = write_some(fs, ino, buf, n, off, flags, &start);
     if (r == -ENOSPC && n <= SLOT_STAGE) {
         /* Not as a whole: then as much as there is room for, as tmpfs does. Again from memory of our own (A9). */
         AUTO_FREE void *copy = malloc(n);
 
         if (copy != NULL) {
             memcpy(copy, buf, n);
-            r = write_large(fs, ino, copy, n, off, flags, &start);
+            r = write_some(fs, ino, copy, n, off, flags | WRITE_IN_PARTS, &start);
         }
     }
     if (r >= 0 && ret_off != NULL)
@@ -457,6 +493,8 @@ static int change_file(struct shmfs *fs, uint32_t ino,
         r = inode_lock(&t, ino, &in);
         if (r == 0)
             r = is_file(in);
+        if (r == 0 && lease_break(&t, ino, LEASE_ATTR | LEASE_PAGES, range->from, range->to))
+            r = -EAGAIN;
         if (r == 0) {
             inode_edit(&t, ino);
             r = change(&t, ino, in, range);

@@ -6,9 +6,9 @@
  * The region: every structure that lives in the shared mapping, and nothing else.
  *
  *   byte 0
- *   | super- | runtime | process | slots | uses | ranges | inode   | group   |
- *   | block  | header  | table   |       |      |        | runtime | runtime |
- *            '--------------------- runtime area ------------------------------'
+ *   | super- | runtime | process | slots | uses | ranges | absent | inode   | group   |
+ *   | block  | header  | table   |       |      |        | names  | runtime | runtime |
+ *            '-------------------------- runtime area ----------------------------------'
  *                                                          meta_end           + size
  *   | group | block | inode | inode | blocks |
  *   | descs | maps  | maps  | table | 0 1 2… |
@@ -29,6 +29,7 @@
  *   slot            its owner; once the owner is dead, who holds the slot's recovery lock
  *   use records     taken by compare-and-swap; then their process; once it is dead, under the inode's lock
  *   ranges          taken by compare-and-swap; then under the inode's lock
+ *   absent names    bits are set under the directory's lock, by the driver, which alone clears them
  *   inode_rt        under its own lock; `seq` and the counters are outside the undo log
  *   group_rt        under its own lock
  *   group_desc, block map, inode map, bytes of free inodes: under the lock of the group
@@ -40,7 +41,7 @@
 #include <stdint.h>
 
 /* Owner of this number: whoever changes a structure below raises it in the same commit. */
-#define FORMAT_VERSION 2
+#define FORMAT_VERSION 3
 
 #define FORMAT_MAGIC "shmfs\r\n\032" /* 8 bytes without the terminating NUL; a text conversion breaks it */
 #define FORMAT_BYTE_ORDER UINT64_C(0x0102030405060708)
@@ -80,6 +81,9 @@ enum {
     XATTR_VALUE_MAX = 65536,
     XATTR_BLOCKS_MAX = 64, /* 256 KiB a file for all of its attributes */
     LINK_MAX_COUNT = 0x7fffffff,
+
+    RECALL_WORDS = 4,
+    ABSENT_BYTES = 64 * 1024, /* of a filter over names that the kernel was told do not exist */
 };
 
 #define ROOT_INO 1u
@@ -158,12 +162,23 @@ struct runtime {
     struct procref driver; /* attach lock: the mounted driver, if any */
     uint64_t mount_epoch;  /* attach lock: lookup counts of other epochs are void */
     uint32_t nattach;      /* raised by every attach and detach, and after use records were copied; a futex */
-    uint8_t pad[128 - 84];
+    uint32_t driver_mode;  /* enum driver_mode; attach lock */
+    uint32_t recall_bell;  /* raised by who wants something recalled; a futex of the driver's */
+    uint32_t resync;       /* 1: somebody changed what he could not have recalled; cleared by the driver */
+    uint32_t driver_late;  /* 1: the driver let somebody wait in vain; cleared by the driver */
+    uint8_t pad[128 - 100];
     /* ---- cache line: locks without an inode ---- */
-    struct lockword rename_lock; /* ancestry of directories */
-    uint8_t pad1[56];
+    struct lockword rename_lock;       /* ancestry of directories */
+    uint64_t recall_map[RECALL_WORDS]; /* slots with a recall posted, modulo its bits */
+    uint8_t pad1[24];
 };
 static_assert(sizeof(struct runtime) == 192, "runtime");
+
+/* What the kernel, behind the mounted driver, may do with what it is told (docs/COHERENCE.md). */
+enum driver_mode {
+    DRIVER_LEASES = 1, /* it keeps names, attributes and pages, and drops them when they are recalled */
+    DRIVER_ALONE = 2,  /* it keeps dirty pages too: nobody else may write */
+};
 
 enum proc_flags {
     PROC_DRIVER = 1,
@@ -215,6 +230,42 @@ struct redo {
     uint32_t from; /* offset in the stage */
 };
 
+/*
+ * What a slot's thread wants the kernel to drop before it changes it: posted to the driver, which answers in
+ * `state`. It stays afterwards: whoever tries again sees by it what was dropped, and at which count of grants.
+ */
+enum recall_state {
+    RECALL_NONE = 0,
+    RECALL_POSTED = 1,
+    RECALL_DONE = 2,
+    RECALL_LATE = 3, /* the driver did not answer in time */
+};
+enum { RECALL_INODES = 4, RECALL_NAMES = 2 };
+
+struct recall_inode {
+    struct inoref ino;
+    uint32_t kinds; /* enum lease */
+    uint32_t grants;
+    uint32_t pad;
+    uint64_t from, to; /* bytes, for LEASE_DATA */
+};
+struct recall_name {
+    struct inoref dir;
+    struct inoref ino; /* 0: the name does not exist */
+    uint32_t dir_grants, ino_grants;
+    uint8_t len;
+    char name[255];
+};
+struct recall {
+    uint32_t state; /* bits 0..1 enum recall_state | bits 2..31 raised by each post; a futex */
+    uint32_t ninodes, nnames;
+    uint32_t unrecalled; /* 1: changes although it was not dropped; who buries the slot sets runtime.resync */
+    uint32_t waited, ended; /* ms: for how long by now, and until when the last time */
+    struct recall_inode inodes[RECALL_INODES];
+    struct recall_name names[RECALL_NAMES];
+};
+static_assert(sizeof(struct recall) == 24 + RECALL_INODES * 32 + RECALL_NAMES * 272, "recall");
+
 struct slot {
     uint64_t word;            /* see enum slot_state */
     uint64_t inc;             /* incarnation: raised each time that the slot changes hands */
@@ -229,7 +280,8 @@ struct slot {
     uint8_t pad[192 - 80];
     struct offref locks[SLOT_LOCKS];
     struct redo redo[SLOT_REDO];
-    uint8_t pad1[SLOT_HEAD - 192 - 8 * SLOT_LOCKS - 16 * SLOT_REDO];
+    struct recall recall;
+    uint8_t pad1[SLOT_HEAD - 192 - 8 * SLOT_LOCKS - 16 * SLOT_REDO - sizeof(struct recall)];
     uint8_t log[SLOT_LOG]; /* struct undo records, each padded to 8 bytes */
     uint8_t stage[SLOT_STAGE];
 };
@@ -281,19 +333,35 @@ struct range {
 };
 static_assert(sizeof(struct range) == CACHE_LINE, "range");
 
+/*
+ * Leases: what the kernel may have of an inode, for the mount epoch `epoch`. Given under the inode's lock, taken
+ * back by the driver once the kernel is about to drop it.
+ */
+enum lease {
+    LEASE_ATTR = 1,
+    LEASE_DATA = 2, /* pages; of a directory its listing */
+    LEASE_ACL = 4,
+    LEASE_ABSENT = 8, /* of a directory: names that do not exist; which ones, the filter says */
+    LEASE_REST = 16,  /* pages, from before the last recall, which was for others of them */
+};
+
 /* One cache line an inode. Survives the inode's reuse: `seq` only ever grows. */
 struct inode_rt {
     struct lockword lock;
     uint64_t seq;     /* odd exactly while a transaction has the inode half-changed (I6); a futex */
     uint64_t nlookup; /* the kernel's references, of mount epoch `epoch`; under the undo log */
     uint32_t epoch;
-    uint32_t flags;   /* lease bits */
+    uint32_t leases;  /* enum lease */
+    uint32_t wanted;  /* somebody is about to change it: until then (ms) reads of the mount hold back; or 0 */
+    uint32_t grants;  /* raised under the lock with each name and lease given to the kernel */
+    uint32_t cool;    /* was recalled: until then (ms) no names and attributes are leased */
     uint32_t ranges;  /* index + 1 of the first byte-range lock; under the undo log */
     uint32_t waiting; /* not 0: somebody sleeps on `seq`; set by them, cleared by who wakes them */
     /* The same for who waits for a byte-range lock: */
     uint32_t range_seq; /* raised whenever one was given up; a futex */
     uint32_t range_waiting;
-    uint8_t pad[16];
+    uint16_t dropping; /* odd while the driver has the kernel drop the inode's pages */
+    uint16_t turn;     /* an append through the mount is half-way: low half of the ms when that began; or 0 */
 };
 static_assert(sizeof(struct inode_rt) == CACHE_LINE, "inode_rt");
 

@@ -221,24 +221,19 @@ int inode_make(struct txn *t, uint32_t near, mode_t mode, uid_t uid, gid_t gid, 
 
 /* ---- use and the end of it --------------------------------------------------------------------- */
 
-static uint64_t lookups(const struct shmfs *fs, uint32_t ino)
-{
-    const struct inode_rt *rt = &fs->inode_rts[ino];
-
-    return rt->epoch == (uint32_t)LOAD_RELAXED(&fs->rt->mount_epoch) ? rt->nlookup : 0;
-}
-
 bool inode_used(const struct shmfs *fs, uint32_t ino, uint32_t except)
 {
-    return lookups(fs, ino) > 0 || use_any(fs, ino, 0, except);
+    return lease_lookups(fs, ino) > 0 || use_any(fs, ino, 0, except);
 }
 
 void inode_count_lookups(struct txn *t, uint32_t ino, int64_t n)
 {
     struct inode_rt *rt = &t->fs->inode_rts[ino];
-    uint64_t now = lookups(t->fs, ino);
+    uint64_t now = lease_lookups(t->fs, ino);
 
     txn_save(t, &rt->nlookup, sizeof(rt->nlookup) + sizeof(rt->epoch));
+    if (rt->epoch != (uint32_t)LOAD_RELAXED(&t->fs->rt->mount_epoch))
+        lease_forget(t, ino); /* what an older mount had of it */
     rt->nlookup = n < 0 ? now - MIN(now, (uint64_t)-n) : now + (uint64_t)n;
     rt->epoch = (uint32_t)LOAD_RELAXED(&t->fs->rt->mount_epoch);
 }

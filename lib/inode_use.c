@@ -94,7 +94,9 @@ int inode_drop_use(struct shmfs *fs, uint32_t use, uint64_t word, uint64_t inc)
         /* Another undertaker may have been faster, and the entry be somebody else's by now. */
         bool ours =
             r == 0 && (LOAD(record) & ~USE_ENDING) == word && LOAD(&fs->procs[use_proc(word)].inc) == inc;
-        if (ours)
+        if (ours && use_kind(word) == USE_PIN && lease_break_attr(&t, use_ino(word)))
+            r = -EAGAIN; /* blocks behind the end may go */
+        if (ours && r == 0)
             r = end_locked(&t, record, word);
         if (r == 0) {
             inode_settle(&t);

@@ -15,7 +15,7 @@ struct layout {
     uint32_t nslots;
     uint32_t nprocs;
     /* byte offsets that follow from it */
-    uint64_t runtime, procs, slots, uses, ranges, inode_rt, group_rt; /* runtime area */
+    uint64_t runtime, procs, slots, uses, ranges, absent, inode_rt, group_rt; /* runtime area */
     uint64_t group_desc, block_maps, inode_maps, inodes;
     uint64_t blocks;  /* block 0; everything before it is metadata of fixed place */
     uint64_t end;     /* for max_blocks */

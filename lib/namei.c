@@ -60,6 +60,17 @@ static int entry_inode(struct txn *t, const struct dir_entry *e, struct inode **
     return 0;
 }
 
+/* ---- leases ------------------------------------------------------------------------------------ */
+
+/* A name comes or goes in `dir`, which leads to `ino` (0: it is to come): who asks the kernel may still hear of it. */
+static bool break_name(struct txn *t, uint32_t dir, const struct dir_name *name, uint32_t ino)
+{
+    bool wait = lease_break_all(t, dir);
+
+    wait |= lease_break_name(t, dir, ino, name->s, name->len, name->key);
+    return wait;
+}
+
 /* ---- making ------------------------------------------------------------------------------------ */
 
 static int symlink_set(struct txn *t, uint32_t ino, struct inode *in, const char *target)
@@ -135,6 +146,8 @@ static int make(struct txn *t, struct namei_dir at, const struct dir_name *name,
         return r == 0 ? -EEXIST : r;
     if (S_ISDIR(new->mode) && dir->nlink >= LINK_MAX_COUNT)
         return -EMLINK;
+    if (break_name(t, parent, name, 0))
+        return -EAGAIN;
     r = make_inode(t, parent, new, &ino);
     if (r < 0)
         return r;
@@ -147,6 +160,8 @@ static int make(struct txn *t, struct namei_dir at, const struct dir_name *name,
         dir->nlink++;
     inode_changed(t, dir, CHANGE_DATA);
     *ret_ino = ino;
+    if (new->ref && lease_give_name(t, parent, ino))
+        t->leases = SHMFS_LEASE_NAME;
     return new->ret_use != NULL ? use_add(t->fs, ino, proc_index(t->fs->self), USE_OPEN, new->ret_use) : 0;
 }
 
@@ -158,8 +173,10 @@ static int finish(struct txn *t, int r, uint32_t ino, struct shmfs_attr *ret)
         return r == -EAGAIN ? 1 : r;
     }
     inode_settle(t);
-    if (ret != NULL)
+    if (ret != NULL) {
         inode_attr(t->fs, ino, ret);
+        ret->leases = t->leases;
+    }
     txn_commit(t);
     return 0;
 }
@@ -256,6 +273,8 @@ static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const st
         return -EMLINK;
     if (in->nlink == 0 && !nameless)
         return -ENOENT;
+    if (break_name(t, parent, name, 0) | lease_break_attr(t, ino))
+        return -EAGAIN;
     inode_edit(t, parent);
     inode_edit(t, ino);
     entry_name(&e, t->fs, ino);
@@ -263,8 +282,10 @@ static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const st
     if (r < 0)
         return r;
     in->nlink++;
-    if (ref)
+    if (ref) {
         inode_count_lookups(t, ino, 1);
+        t->leases = lease_give_name(t, parent, ino) ? SHMFS_LEASE_NAME : 0;
+    }
     inode_changed(t, in, CHANGE_META);
     inode_changed(t, dir, CHANGE_DATA);
     return 0;
@@ -339,6 +360,8 @@ static int remove_entry(struct txn *t, struct namei_dir at, const struct dir_nam
     r = entry_inode(t, &e, &target);
     if (r == 0)
         r = removable(target, isdir);
+    if (r == 0 && (break_name(t, parent, name, e.ino) | lease_break_attr(t, e.ino)))
+        r = -EAGAIN;
     if (r < 0)
         return r;
     inode_edit(t, parent);
@@ -555,6 +578,25 @@ static int move(struct txn *t, struct renaming *rn)
     return 0;
 }
 
+/* A directory that comes under another parent has another "..". */
+static bool break_moved(struct txn *t, const struct side *s, const struct side *other)
+{
+    bool parent = is_dir(s) && s->dino != other->dino;
+
+    return s->e.ino != 0 && (parent ? lease_break_all(t, s->e.ino) : lease_break_attr(t, s->e.ino));
+}
+
+static bool rename_breaks(struct txn *t, const struct renaming *rn)
+{
+    const struct side *from = &rn->from, *to = &rn->to;
+    bool wait = break_name(t, from->dino, &from->name, from->e.ino);
+
+    wait |= break_name(t, to->dino, &to->name, to->e.ino);
+    wait |= break_moved(t, from, to);
+    wait |= break_moved(t, to, from);
+    return wait;
+}
+
 static int rename_locked(struct txn *t, struct renaming *rn)
 {
     struct side *from = &rn->from, *to = &rn->to;
@@ -569,6 +611,11 @@ static int rename_locked(struct txn *t, struct renaming *rn)
         r = rename_allowed(t, rn);
     if (r < 0 || from->in == to->in) /* two names of one file: nothing happens */
         return r;
+    if (rename_breaks(t, rn))
+        return -EAGAIN;
+    lease_renamed(t, from->e.ino);
+    if (to->in != NULL)
+        lease_renamed(t, to->e.ino);
     inode_edit(t, from->dino);
     inode_edit(t, to->dino);
     inode_edit(t, from->e.ino);

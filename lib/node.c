@@ -87,8 +87,18 @@ static int attr_read(struct shmfs *fs, uint32_t ino, struct shmfs_attr *ret)
     return r;
 }
 
-/* Counts a lookup of the inode that an entry named. -ESTALE: it is another one by now. */
-static int ref_inode(struct shmfs *fs, uint32_t ino, uint32_t generation, struct shmfs_attr *ret)
+/* Where a name was found: a directory, and the sequence that it had; 0: not known. */
+struct seen {
+    uint32_t dir;
+    uint64_t seq;
+};
+
+/*
+ * Counts a lookup of the inode that an entry named, and leases what it answers. That the entry is still there is
+ * looked at under the inode's lock: who takes it away needs that, too. -ESTALE: it is another inode by now.
+ */
+static int ref_inode(struct shmfs *fs, uint32_t ino, uint32_t generation, struct seen seen,
+                     struct shmfs_attr *ret)
 {
     struct inode *in;
     struct txn t;
@@ -100,8 +110,14 @@ static int ref_inode(struct shmfs *fs, uint32_t ino, uint32_t generation, struct
     if (r == 0 && in->generation != generation)
         r = -ESTALE;
     if (r == 0) {
+        uint32_t leases = lease_give(&t, ino, LEASE_ATTR);
+
+        if (seen.seq != 0 && LOAD(&fs->inode_rts[seen.dir].seq) == seen.seq &&
+            lease_give_name(&t, seen.dir, ino))
+            leases |= SHMFS_LEASE_NAME;
         inode_count_lookups(&t, ino, 1);
         inode_attr(fs, ino, ret);
+        ret->leases = leases;
     }
     txn_commit(&t);
     return r;
@@ -118,7 +134,8 @@ static int lookup(struct shmfs *fs, uint32_t parent, const struct dir_name *name
 
         if (r < 0)
             return r;
-        r = ref ? ref_inode(fs, e.ino, e.generation, &attr) : attr_read(fs, e.ino, &attr);
+        r = ref ? ref_inode(fs, e.ino, e.generation, (struct seen){ parent, e.seq }, &attr)
+                : attr_read(fs, e.ino, &attr);
         if (r == 0 && attr.generation == e.generation) {
             *ret = attr;
             return 0;
@@ -144,7 +161,7 @@ static int lookup_dots(struct shmfs *fs, uint32_t ino, bool parent, bool ref, st
         r = attr_read(fs, ino, &attr);
     }
     if (r == 0 && ref)
-        r = ref_inode(fs, ino, attr.generation, &attr);
+        r = ref_inode(fs, ino, attr.generation, (struct seen){ 0 }, &attr);
     if (r == 0)
         *ret = attr;
     return r;
@@ -164,13 +181,40 @@ int shmfs_node_lookup(struct shmfs *fs, uint32_t parent, const char *s, bool ref
     LEAVE(fs, r);
 }
 
-int shmfs_node_ref(struct shmfs *fs, uint32_t ino, uint32_t generation, struct shmfs_attr *ret)
+int shmfs_node_ref(struct shmfs *fs, uint32_t parent, const struct shmfs_dirent *entry,
+                   struct shmfs_attr *ret)
 {
     int r;
 
-    ENTER(fs, ino);
-    r = ref_inode(fs, ino, generation, ret);
+    ENTER(fs, parent);
+    ENTER(fs, entry->ino);
+    r = ref_inode(fs, entry->ino, entry->generation, (struct seen){ parent, entry->seen }, ret);
     LEAVE(fs, r == -ESTALE ? -ENOENT : r);
+}
+
+int shmfs_lease_absent(struct shmfs *fs, uint32_t parent, const char *s)
+{
+    struct dir_entry e = { 0 };
+    struct dir_name name;
+    struct inode *in;
+    struct txn t;
+    int r;
+
+    ENTER(fs, parent);
+    r = dir_name_make(fs, s, &name);
+    if (r == 0)
+        r = txn_begin(fs, &t);
+    if (r < 0)
+        return r;
+    r = inode_lock(&t, parent, &in);
+    if (r == 0)
+        r = S_ISDIR(in->mode) ? dir_find(fs, parent, in, &name, &e) : -ENOTDIR;
+    if (r == -ENOENT)
+        r = lease_give_absent(&t, parent, name.key);
+    else if (r == 0)
+        r = -EEXIST;
+    txn_commit(&t);
+    LEAVE(fs, r);
 }
 
 int shmfs_node_forget(struct shmfs *fs, uint32_t ino, uint64_t nlookup)
@@ -186,6 +230,8 @@ int shmfs_node_forget(struct shmfs *fs, uint32_t ino, uint64_t nlookup)
         r = inode_lock(&t, ino, &in);
         if (r == 0) {
             inode_count_lookups(&t, ino, -(int64_t)MIN(nlookup, (uint64_t)INT64_MAX));
+            if (lease_lookups(fs, ino) == 0)
+                lease_forget(&t, ino);
             inode_reap_if_unused(&t, ino);
             inode_settle(&t);
         }
@@ -410,6 +456,8 @@ static int xattr_apply(struct txn *t, uint32_t ino, const char *name, const void
     struct inode *in;
     int r = inode_lock(t, ino, &in);
 
+    if (r == 0 && lease_break(t, ino, LEASE_ATTR | (acl_is_name(name) ? LEASE_ACL : 0), 0, 0))
+        r = -EAGAIN;
     if (r < 0)
         return r;
     inode_edit(t, ino);

@@ -42,6 +42,7 @@ enum shmfs_reason {
     SHMFS_REASON_TOO_SMALL, /* a: bytes asked for, b: smallest that works */
     SHMFS_REASON_TOO_LARGE, /* a: bytes asked for, b: largest that works */
     SHMFS_REASON_EXISTS,    /* a region is there already */
+    SHMFS_REASON_ALONE,     /* a: pid of a driver that keeps dirty pages in the kernel */
     SHMFS_REASON_FULL,      /* process table is full; a: its size */
     SHMFS_REASON_NOT_FILE,  /* not a regular file */
 };
@@ -99,6 +100,9 @@ enum shmfs_attach_flags {
     SHMFS_ATTACH_PRIVATE = 4,  /* copy-on-write: see and repair freely, the file never changes (fsck -n);
                                  -EBUSY, REASON_IN_USE if a living process is attached */
     SHMFS_ATTACH_NOATIME = 16, /* reading leaves atime alone */
+    SHMFS_ATTACH_ALONE = 32,   /* as driver, and alone to write: -EBUSY, REASON_IN_USE if others are attached
+                                 read-write; and as long as we are, they get -EBUSY, REASON_ALONE */
+    SHMFS_ATTACH_LEASES = 64,  /* as driver, whose kernel keeps what the functions under "leases" let it */
     SHMFS_ATTACH_TRUSTED = 8, /* refuse (-EPERM) a file not owned by the caller or writable by others (A20) */
 };
 
@@ -179,6 +183,54 @@ int shmfs_node_setlk(struct shmfs *fs, uint32_t ino, const struct shmfs_range *r
 int shmfs_node_getlk(struct shmfs *fs, uint32_t ino, const struct shmfs_range *range,
                      struct shmfs_range *ret);
 
+/* ---- leases: what the kernel behind a mount may keep (docs/COHERENCE.md) ----------------------- */
+
+enum shmfs_lease {
+    SHMFS_LEASE_ATTR = 1,
+    SHMFS_LEASE_DATA = 2, /* pages; of a directory its listing */
+    SHMFS_LEASE_ACL = 4,
+    SHMFS_LEASE_NAME = 16, /* only in struct shmfs_attr */
+};
+
+/* This thread's calls are made for the kernel from now on, which knows what they change: nothing is recalled. */
+void shmfs_lease_serve_kernel(void);
+/*
+ * To be called before KINDS of an inode are read and answered: returns which of them the kernel may keep. ATTR may be
+ * refused; of DATA and ACL the kernel keeps what it gets, so they are granted always, but it may take a
+ * millisecond or two, and the lock of the inode. No other error than -EUSERS, -ESTALE.
+ */
+int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds);
+/* A lookup gave -ENOENT. 1: the kernel may remember it; 0: it may not; -EEXIST: the name is there by now. */
+int shmfs_lease_absent(struct shmfs *fs, uint32_t parent, const char *name);
+
+/* What the kernel is to drop: files, then names, then directories (docs/COHERENCE.md). */
+struct shmfs_drop_name {
+    uint32_t dir;
+    uint32_t len;
+    char name[256];
+};
+struct shmfs_drop_inode {
+    uint32_t ino;
+    bool pages; /* besides attributes and ACLs */
+    bool dir;
+    uint64_t from, len; /* bytes; len 0: to the end */
+};
+struct shmfs_drop {
+    bool everything; /* shmfs_lease_each() has the inodes */
+    uint32_t slot, post;
+    unsigned ninodes, nnames;
+    struct shmfs_drop_inode inodes[4];
+    struct shmfs_drop_name names[2];
+};
+/* The next one, for one thread of the driver: 1, or 0 after timeout_ms without. */
+int shmfs_lease_next(struct shmfs *fs, int timeout_ms, struct shmfs_drop *ret);
+/* The kernel has dropped it: whoever waits goes on. */
+void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop);
+/* Are lookups of the inode counted? Then the kernel has it, or is about to, or is forgetting it. */
+bool shmfs_lease_looked_up(struct shmfs *fs, uint32_t ino);
+/* Goes through all inodes that the kernel knows, and clears their leases: start with *ino = 0. False: the end. */
+bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino);
+
 /* ---- inodes --------------------------------------------------------------------------------- */
 
 #define SHMFS_ROOT 1u
@@ -190,6 +242,8 @@ struct shmfs_attr {
     uint64_t blocks; /* of 512 bytes, as st_blocks */
     uint64_t version;
     struct timespec atime, mtime, ctime, btime;
+    /* Of functions with a `ref` argument: what of this answer the kernel may keep, SHMFS_LEASE_NAME and _ATTR. */
+    unsigned leases;
 };
 
 /* Who makes an object. The umask counts only where the directory has no default ACL. */
@@ -252,6 +306,7 @@ int shmfs_node_rename(struct shmfs *fs, uint32_t parent, const char *name, uint3
 
 struct shmfs_dirent {
     uint64_t next; /* cookie to go on after this entry; "." and ".." come first */
+    uint64_t seen; /* for shmfs_node_ref(): the directory's sequence */
     uint32_t ino, generation;
     uint8_t type; /* DT_* */
     uint8_t len;
@@ -264,7 +319,8 @@ struct shmfs_dirent {
  */
 int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct shmfs_dirent *ret, int n);
 /* For READDIRPLUS: the attributes of an entry, with a lookup counted. -ENOENT: it is gone. */
-int shmfs_node_ref(struct shmfs *fs, uint32_t ino, uint32_t generation, struct shmfs_attr *ret_attr);
+int shmfs_node_ref(struct shmfs *fs, uint32_t parent, const struct shmfs_dirent *entry,
+                   struct shmfs_attr *ret_attr);
 
 /* Atomic towards writes. Returns bytes read; short only at the end of the file. Updates atime as relatime does. */
 ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);
@@ -272,6 +328,8 @@ ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off
 enum shmfs_write_flags {
     SHMFS_WRITE_KILL_PRIV = 1, /* clear set-id bits and file capabilities in the same transaction */
     SHMFS_WRITE_APPEND = 2,    /* off is ignored; the data goes to the end */
+    SHMFS_WRITE_CACHED = 4,    /* the kernel has it in its pages: SHMFS_LEASE_DATA is granted */
+    SHMFS_WRITE_HALF = 8,      /* of an append through the mount: its rest may come with the next write */
 };
 /*
  * Up to SLOT_STAGE bytes: all or nothing. More: killed within it leaves a prefix; ENOSPC after a

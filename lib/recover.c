@@ -37,6 +37,8 @@ static void slot_recover(struct shmfs *fs, uint32_t index)
     /* Its group locks go first: nobody may wait for them while we wait for others (LOCKING, "Burial"). */
     txn_checkpoint(&t);
     inode_settle(&t);
+    if (s->recall.unrecalled != 0)
+        txn_resync(fs, s);
     txn_commit(&t); /* sequences even, locks released */
 }
 

@@ -239,6 +239,7 @@ void region_set_pointers(struct shmfs *fs)
     fs->slots = (void *)(fs->base + l->slots);
     fs->uses = (void *)(fs->base + l->uses);
     fs->ranges = (void *)(fs->base + l->ranges);
+    fs->absent = (void *)(fs->base + l->absent);
     fs->inode_rts = (void *)(fs->base + l->inode_rt);
     fs->group_rts = (void *)(fs->base + l->group_rt);
     fs->groups = (void *)(fs->base + l->group_desc);

@@ -32,6 +32,7 @@ struct shmfs {
     struct slot *slots;
     struct use_bucket *uses;
     struct range *ranges;
+    uint64_t *absent;
     struct inode_rt *inode_rts;
     struct group_rt *group_rts;
     struct group_desc *groups;
@@ -56,6 +57,8 @@ struct shmfs {
     int (*bury)(struct shmfs *fs, uint32_t me, uint32_t slot);
     /* Something is full: whatever the dead have, buries all of them. How many; for who holds nothing. */
     int (*bury_all)(struct shmfs *fs);
+    /* And lease.c: what the transaction wanted recalled. For who holds nothing. */
+    void (*recall)(struct shmfs *fs, struct slot *slot);
     /* The same for txn.c: a thread of ours ended within a transaction. */
     void (*abandon)(struct shmfs *fs, uint32_t slot);
 };

@@ -179,6 +179,7 @@ static int slot_take(struct shmfs *fs, uint32_t index)
     if (!CAS(&s->owner.v, &none, fs->self.v))
         return -EBUSY;
     STORE(&s->inc, (s->inc + 1) & ((UINT64_C(1) << 48) - 1));
+    s->recall.state &= ~UINT32_C(3); /* what its last owner had recalled */
     return 0;
 }
 
@@ -260,6 +261,9 @@ static void txn_init(struct txn *t, struct shmfs *fs, uint32_t index)
     t->now.sec = 0;
     t->freed = false;
     t->adopted = false;
+    t->recalling = false;
+    t->unrecalled = false;
+    t->leases = 0;
 }
 
 int txn_begin(struct shmfs *fs, struct txn *t)
@@ -381,9 +385,25 @@ static void commit_point(struct txn *t)
     }
 }
 
+void txn_ring(struct shmfs *fs)
+{
+    __atomic_add_fetch(&fs->rt->recall_bell, 1, __ATOMIC_SEQ_CST);
+    lock_futex_wake32(&fs->rt->recall_bell, 1);
+}
+
+void txn_resync(struct shmfs *fs, struct slot *slot)
+{
+    STORE(&fs->rt->resync, 1u);
+    txn_ring(fs);
+    ORDER(); /* killed before, the undertaker says it again */
+    STORE(&slot->recall.unrecalled, 0u);
+}
+
 void txn_commit(struct txn *t)
 {
     commit_point(t);
+    if (unlikely(t->unrecalled))
+        txn_resync(t->fs, t->slot);
     sequences_even(t);
     release(t, false);
     txn_end(t);
@@ -453,6 +473,8 @@ int txn_abort_for(struct txn *t, int r)
         if (waited == 0)
             waited = await_busy_inode(t);
         r = waited < 0 ? waited : r;
+        if (unlikely(t->recalling))
+            t->fs->recall(t->fs, t->slot);
     } else if ((r == -ENOSPC || r == -ENFILE || r == -ENOLCK) && bury_who_was_freeing(t)) {
         r = -EAGAIN;
     }

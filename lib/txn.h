@@ -44,6 +44,9 @@ struct txn {
     struct stamp now;    /* inode_now(); sec 0: not asked yet */
     bool freed;          /* I9: a transaction frees only after its last allocation */
     bool adopted;        /* an undertaker at work in a dead process's slot */
+    bool recalling;      /* found what must be recalled first: it is listed in the slot (lease.h) */
+    bool unrecalled;     /* changes what the driver did not drop in time */
+    unsigned leases;     /* given to the kernel together with the operation: enum shmfs_lease */
     struct held held[SLOT_LOCKS];
 };
 
@@ -81,7 +84,7 @@ void txn_commit(struct txn *t);
  */
 void txn_abort(struct txn *t);
 /*
- * The same after an error R. Returns R; but where that is -EAGAIN and the busy group's lock cannot be had
+ * The same after an error R, and what was to be recalled from the kernel is, before this returns. Returns R; but where that is -EAGAIN and the busy group's lock cannot be had
  * at all (-EUCLEAN: scribbled on), says so instead, for else the caller would try for ever.
  */
 int txn_abort_for(struct txn *t, int r);
@@ -133,6 +136,11 @@ void txn_redo(struct txn *t, void *p, uint32_t n, uint32_t from);
 
 /* Sets or clears the work that an undertaker would have to finish; under the undo log. */
 void txn_todo(struct txn *t, enum todo_op op, uint32_t ino, uint64_t from, uint64_t to);
+
+/* The driver is to look at recall_map and resync. */
+void txn_ring(struct shmfs *fs);
+/* The slot's owner changed what the driver had not dropped: now it must drop everything. */
+void txn_resync(struct shmfs *fs, struct slot *slot);
 
 /* ---- for recover.c ---------------------------------------------------------------------------- */
 

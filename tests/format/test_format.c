@@ -85,9 +85,14 @@ static const struct pin pins[] = {
     FIELD(runtime, driver, 64, 8),
     FIELD(runtime, mount_epoch, 72, 8),
     FIELD(runtime, nattach, 80, 4),
-    FIELD(runtime, pad, 84, 44),
+    FIELD(runtime, driver_mode, 84, 4),
+    FIELD(runtime, recall_bell, 88, 4),
+    FIELD(runtime, resync, 92, 4),
+    FIELD(runtime, driver_late, 96, 4),
+    FIELD(runtime, pad, 100, 28),
     FIELD(runtime, rename_lock, 128, 8),
-    FIELD(runtime, pad1, 136, 56),
+    FIELD(runtime, recall_map, 136, 32),
+    FIELD(runtime, pad1, 168, 24),
     SIZE(proc_entry, 128),
     FIELD(proc_entry, inc, 0, 8),
     FIELD(proc_entry, pid, 8, 4),
@@ -122,9 +127,33 @@ static const struct pin pins[] = {
     FIELD(slot, pad, 80, 112),
     FIELD(slot, locks, 192, 512),
     FIELD(slot, redo, 704, 320),
-    FIELD(slot, pad1, 1024, 3072),
+    FIELD(slot, recall, 1024, 696),
+    FIELD(slot, pad1, 1720, 2376),
     FIELD(slot, log, 4096, 126976),
     FIELD(slot, stage, 131072, 65536),
+    SIZE(recall_inode, 32),
+    FIELD(recall_inode, ino, 0, 4),
+    FIELD(recall_inode, kinds, 4, 4),
+    FIELD(recall_inode, grants, 8, 4),
+    FIELD(recall_inode, pad, 12, 4),
+    FIELD(recall_inode, from, 16, 8),
+    FIELD(recall_inode, to, 24, 8),
+    SIZE(recall_name, 272),
+    FIELD(recall_name, dir, 0, 4),
+    FIELD(recall_name, ino, 4, 4),
+    FIELD(recall_name, dir_grants, 8, 4),
+    FIELD(recall_name, ino_grants, 12, 4),
+    FIELD(recall_name, len, 16, 1),
+    FIELD(recall_name, name, 17, 255),
+    SIZE(recall, 696),
+    FIELD(recall, state, 0, 4),
+    FIELD(recall, ninodes, 4, 4),
+    FIELD(recall, nnames, 8, 4),
+    FIELD(recall, unrecalled, 12, 4),
+    FIELD(recall, waited, 16, 4),
+    FIELD(recall, ended, 20, 4),
+    FIELD(recall, inodes, 24, 128),
+    FIELD(recall, names, 152, 544),
     SIZE(undo, 16),
     FIELD(undo, off, 0, 8),
     FIELD(undo, len, 8, 4),
@@ -149,12 +178,16 @@ static const struct pin pins[] = {
     FIELD(inode_rt, seq, 8, 8),
     FIELD(inode_rt, nlookup, 16, 8),
     FIELD(inode_rt, epoch, 24, 4),
-    FIELD(inode_rt, flags, 28, 4),
-    FIELD(inode_rt, ranges, 32, 4),
-    FIELD(inode_rt, waiting, 36, 4),
-    FIELD(inode_rt, range_seq, 40, 4),
-    FIELD(inode_rt, range_waiting, 44, 4),
-    FIELD(inode_rt, pad, 48, 16),
+    FIELD(inode_rt, leases, 28, 4),
+    FIELD(inode_rt, wanted, 32, 4),
+    FIELD(inode_rt, grants, 36, 4),
+    FIELD(inode_rt, cool, 40, 4),
+    FIELD(inode_rt, ranges, 44, 4),
+    FIELD(inode_rt, waiting, 48, 4),
+    FIELD(inode_rt, range_seq, 52, 4),
+    FIELD(inode_rt, range_waiting, 56, 4),
+    FIELD(inode_rt, dropping, 60, 2),
+    FIELD(inode_rt, turn, 62, 2),
     SIZE(group_rt, 64),
     FIELD(group_rt, lock, 0, 8),
     FIELD(group_rt, block_hint, 8, 4),
@@ -235,9 +268,9 @@ static const struct pin pins[] = {
 };
 /* clang-format on */
 
-static void test_format_version_is_2(void **state)
+static void test_format_version_is_3(void **state)
 {
-    assert_int_equal(FORMAT_VERSION, 2);
+    assert_int_equal(FORMAT_VERSION, 3);
 }
 
 static void test_format_every_struct_and_field_is_where_it_was(void **state)
@@ -357,7 +390,7 @@ static void test_format_superblock_is_little_endian(void **state)
 {
     static const uint8_t want[208] = {
         's',  'h',  'm',  'f',  's',  '\r', '\n', 0x1a, 8,    7,    6,    5,    4,    3,    2,    1,
-        2,    0,    0,    0,    0,    0x10, 0,    0,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
+        3,    0,    0,    0,    0,    0x10, 0,    0,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
         0x24, 0x23, 0x22, 0x21, 0x28, 0x27, 0x26, 0x25, 0x2c, 0x2b, 0x2a, 0x29, 0,    0,    0,    0,
         0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f,
         'l',  'a',  'b',  'e',  'l',  0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,
@@ -384,7 +417,7 @@ static void test_format_checksum_covers_what_mkfs_wrote_and_no_more(void **state
 
     fill(&sb);
     sum = layout_checksum(&sb);
-    assert_int_equal(sum, UINT64_C(0x49d1ecee9c79c587)); /* XXH3 of the bytes above */
+    assert_int_equal(sum, UINT64_C(0xaf5be79d065a449e)); /* XXH3 of the bytes above */
     for (size_t i = 0; i < sizeof(sb); i++) {
         bytes[i] ^= 0x80;
         if (i < offsetof(struct superblock, checksum))
@@ -397,13 +430,13 @@ static void test_format_checksum_covers_what_mkfs_wrote_and_no_more(void **state
 
 static void test_format_layout_hash_is_what_it_was(void **state)
 {
-    assert_int_equal(layout_hash(), UINT64_C(0x561888f88b35c1e1));
+    assert_int_equal(layout_hash(), UINT64_C(0x29e7c773697ea604));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format_version_is_2),
+        cmocka_unit_test(test_format_version_is_3),
         cmocka_unit_test(test_format_every_struct_and_field_is_where_it_was),
         cmocka_unit_test(test_format_every_byte_belongs_to_a_pinned_field),
         cmocka_unit_test(test_format_constants_are_what_they_were),

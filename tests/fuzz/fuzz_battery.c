@@ -99,7 +99,7 @@ static void use_entries(struct shmfs *fs, uint32_t ino, unsigned depth)
             if (shmfs_node_lookup(fs, ino, entries[i].name, one_in(4), &attr) == 0 && depth < 6 &&
                 entries[i].name[0] != '.')
                 use_inode(fs, attr.ino, depth + 1);
-            (void)shmfs_node_ref(fs, entries[i].ino, entries[i].generation, &attr);
+            (void)shmfs_node_ref(fs, ino, &entries[i], &attr);
         }
         use_dir(fs, ino, entries[below((uint64_t)n)].name);
     }

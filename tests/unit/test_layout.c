@@ -114,6 +114,7 @@ static void test_layout_areas_follow_each_other_on_block_boundaries(void **state
             { l.slots, (uint64_t)l.nslots * sizeof(struct slot) },
             { l.uses, (uint64_t)l.nuses * sizeof(struct use_bucket) },
             { l.ranges, (uint64_t)l.nranges * sizeof(struct range) },
+            { l.absent, ABSENT_BYTES },
             { l.inode_rt, (uint64_t)l.ninodes * sizeof(struct inode_rt) },
             { l.group_rt, (uint64_t)l.ngroups * sizeof(struct group_rt) },
             { l.group_desc, (uint64_t)l.ngroups * sizeof(struct group_desc) },

@@ -544,8 +544,10 @@ static void test_namei_a_number_used_again_is_another_inode(void **state)
         assert_int_equal(now.ino, old.ino); /* else this shows nothing */
         assert_true(now.generation > old.generation);
         assert_true(now.version > old.version); /* for who compares versions only */
-        assert_int_equal(shmfs_node_ref(fs, old.ino, old.generation, &out), -ENOENT);
-        assert_int_equal(shmfs_node_ref(fs, now.ino, now.generation, &out), 0);
+        struct shmfs_dirent e = { .ino = old.ino, .generation = old.generation };
+        assert_int_equal(shmfs_node_ref(fs, SHMFS_ROOT, &e, &out), -ENOENT);
+        e.generation = now.generation;
+        assert_int_equal(shmfs_node_ref(fs, SHMFS_ROOT, &e, &out), 0);
         MUST(shmfs_node_forget(fs, now.ino, 1));
         MUST(unlink_(SHMFS_ROOT, "file"));
     }

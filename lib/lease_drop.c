@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+#include <sys/stat.h>
+
+#include "lease.h"
+
+/* The driver's side of recalls: what there is to drop. Takes no lock of an inode (I13). */
+
+enum { COOL_MS = 10 };
+
+static uint32_t now_ms(void)
+{
+    return (uint32_t)(lock_now_ns() / 1000000);
+}
+
+static bool is_dir(const struct shmfs *fs, uint32_t ino)
+{
+    return S_ISDIR(LOAD_RELAXED(&fs->inodes[ino].mode));
+}
+
+/* Names and attributes are not leased for a while. Returns whether that was so already. */
+static bool cool_down(struct inode_rt *rt)
+{
+    uint32_t now = now_ms(), was = LOAD_RELAXED(&rt->cool);
+
+    STORE(&rt->cool, (now + COOL_MS) | 1);
+    return was != 0 && (int32_t)(was - now) > 0;
+}
+
+/* Clears the leases, before the kernel is told (I14). Of a part of a file, only if there was a recall just before. */
+static void inode_take(struct shmfs *fs, const struct recall_inode *ri, struct shmfs_drop_inode *ret)
+{
+    struct inode_rt *rt = &fs->inode_rts[ri->ino.n];
+    bool again = cool_down(rt), dir = is_dir(fs, ri->ino.n);
+    bool whole = again || dir || (ri->from == 0 && ri->to == LEASE_ALL);
+    uint32_t clear = ri->kinds & (LEASE_ATTR | LEASE_ACL);
+
+    *ret = (struct shmfs_drop_inode){ .ino = ri->ino.n, .pages = (ri->kinds & LEASE_PAGES) != 0, .dir = dir };
+    if (ret->pages)
+        clear |= whole ? LEASE_PAGES : (uint32_t)LEASE_DATA;
+    if (ret->pages && !whole) {
+        ret->from = MIN(ri->from, (uint64_t)INT64_MAX);
+        ret->len = ri->to > INT64_MAX ? 0 : MAX(ri->to, ri->from + 1) - ri->from;
+        __atomic_fetch_or(&rt->leases, LEASE_REST, __ATOMIC_SEQ_CST); /* before the other is cleared */
+    }
+    if (ret->pages)
+        __atomic_fetch_add(&rt->dropping, 1, __ATOMIC_SEQ_CST);
+    __atomic_fetch_and(&rt->leases, ~clear, __ATOMIC_SEQ_CST);
+}
+
+static bool name_take(struct shmfs *fs, const struct recall_name *rn, struct shmfs_drop_name *ret)
+{
+    if (rn->len == 0 || memchr(rn->name, 0, rn->len) != NULL || !region_inode_ok(fs, rn->dir.n))
+        return false;
+    cool_down(&fs->inode_rts[rn->dir.n]);
+    ret->dir = rn->dir.n;
+    ret->len = rn->len;
+    memcpy(ret->name, rn->name, rn->len);
+    ret->name[rn->len] = 0;
+    return true;
+}
+
+/* Whoever posted may be gone, and the slot be another's: at worst something is dropped for nothing. */
+static bool slot_take(struct shmfs *fs, uint32_t index, struct shmfs_drop *ret)
+{
+    struct recall rc;
+    uint32_t word = LOAD(&fs->slots[index].recall.state);
+
+    if ((word & 3) != RECALL_POSTED)
+        return false;
+    memcpy(&rc, &fs->slots[index].recall, sizeof(rc));
+    *ret = (struct shmfs_drop){ .slot = index, .post = word };
+    for (uint32_t i = 0; i < MIN(rc.nnames, (uint32_t)RECALL_NAMES); i++)
+        ret->nnames += name_take(fs, &rc.names[i], &ret->names[ret->nnames]);
+    for (uint32_t i = 0; i < MIN(rc.ninodes, (uint32_t)RECALL_INODES); i++) {
+        if (region_inode_ok(fs, rc.inodes[i].ino.n))
+            inode_take(fs, &rc.inodes[i], &ret->inodes[ret->ninodes++]);
+    }
+    return true;
+}
+
+/* A slot of those that share the bit; if more have posted it is set again. */
+static bool bit_take(struct shmfs *fs, uint32_t bit, struct shmfs_drop *ret)
+{
+    bool got = false;
+
+    __atomic_fetch_and(&fs->rt->recall_map[bit / 64], ~(UINT64_C(1) << bit % 64), __ATOMIC_SEQ_CST);
+    for (uint32_t i = bit; i < fs->l.nslots; i += RECALL_WORDS * 64) {
+        if (got && (LOAD(&fs->slots[i].recall.state) & 3) == RECALL_POSTED)
+            __atomic_fetch_or(&fs->rt->recall_map[bit / 64], UINT64_C(1) << bit % 64, __ATOMIC_SEQ_CST);
+        got = got || slot_take(fs, i, ret);
+    }
+    return got;
+}
+
+int shmfs_lease_next(struct shmfs *fs, int timeout_ms, struct shmfs_drop *ret)
+{
+    for (bool waited = false;; waited = true) {
+        uint32_t bell = LOAD(&fs->rt->recall_bell);
+
+        if (__atomic_exchange_n(&fs->rt->resync, 0, __ATOMIC_SEQ_CST) != 0) {
+            *ret = (struct shmfs_drop){ .everything = true };
+            return 1;
+        }
+        for (uint32_t i = 0; i < RECALL_WORDS; i++) {
+            uint64_t word = LOAD(&fs->rt->recall_map[i]);
+
+            if (word != 0 && bit_take(fs, i * 64 + (uint32_t)__builtin_ctzll(word), ret))
+                return 1;
+        }
+        if (waited)
+            return 0;
+        lock_futex_wait32(&fs->rt->recall_bell, bell, timeout_ms * 1000L);
+    }
+}
+
+void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
+{
+    uint32_t posted = drop->post;
+
+    for (unsigned i = 0; i < drop->ninodes; i++) {
+        if (drop->inodes[i].pages)
+            __atomic_fetch_add(&fs->inode_rts[drop->inodes[i].ino].dropping, 1, __ATOMIC_SEQ_CST);
+    }
+    STORE(&fs->rt->driver_late, 0u);
+    if (drop->everything)
+        return;
+    struct recall *rc = &fs->slots[drop->slot].recall;
+    if (CAS(&rc->state, &posted, (posted & ~UINT32_C(3)) | RECALL_DONE))
+        lock_futex_wake32(&rc->state, 1);
+}
+
+bool shmfs_lease_looked_up(struct shmfs *fs, uint32_t ino)
+{
+    return ino == SHMFS_ROOT || (region_inode_ok(fs, ino) && lease_lookups(fs, ino) > 0);
+}
+
+/* Inodes that were never given out have no memory behind them. */
+static bool is_reserved(const struct shmfs *fs, uint32_t ino)
+{
+    uint32_t group = ino / fs->l.group_inodes, bit = ino % fs->l.group_inodes;
+
+    return (fs->group_rts[group].inode_reserved >> (bit / INODE_CHUNK) & 1) != 0;
+}
+
+bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino)
+{
+    while (++*ino < fs->l.ninodes) {
+        if (!is_reserved(fs, *ino)) {
+            *ino |= INODE_CHUNK - 1; /* the next may be */
+            continue;
+        }
+        if (!shmfs_lease_looked_up(fs, *ino))
+            continue;
+        __atomic_fetch_and(&fs->inode_rts[*ino].leases, ~(LEASE_PAGES | (uint32_t)(LEASE_ATTR | LEASE_ACL)),
+                           __ATOMIC_SEQ_CST);
+        return true;
+    }
+    return false;
+}
