@@ -283,7 +283,7 @@ static int writer_leases(struct writer *w, unsigned flags)
         if (append)
             lease_turn(w->t, w->ino, (flags & SHMFS_WRITE_HALF) != 0);
     }
-    if (append && lease_turn_taken(w->t, w->ino))
+    if (append && (flags & SHMFS_WRITE_CACHED) == 0 && lease_turn_taken(w->t, w->ino))
         return -EBUSY;
     return lease_break(w->t, w->ino, LEASE_ATTR | LEASE_PAGES, w->off, w->off + w->n) ? -EAGAIN : 0;
 }

@@ -343,6 +343,7 @@ enum lease {
     LEASE_ACL = 4,
     LEASE_ABSENT = 8, /* of a directory: names that do not exist; which ones, the filter says */
     LEASE_REST = 16,  /* pages, from before the last recall, which was for others of them */
+    LEASE_GOING = 32, /* what is cleared already, but the kernel may not have dropped yet */
 };
 
 /* One cache line an inode. Survives the inode's reuse: `seq` only ever grows. */

@@ -96,13 +96,15 @@ bool lease_break_slowly(struct txn *t, uint32_t ino, uint32_t kinds, uint64_t fr
 
     if (for_kernel || t->adopted)
         return false;
-    kinds &= LOAD_RELAXED(&rt->leases);
+    kinds = LOAD(&rt->leases) & (kinds | LEASE_GOING);
     if (kinds != 0 && (!of_this_mount(t->fs, rt) || !driver_lives(t->fs)))
         STORE_RELAXED(&rt->leases, kinds = 0);
     if (kinds == 0 || inode_recalled(t, ino, kinds, from, to) || goes_on_without(t)) {
         STORE(&rt->wanted, 0u); /* our turn has come: who held back waits for the lock now */
         return false;
     }
+    if ((kinds & LEASE_PAGES) != 0)
+        kinds |= LEASE_PAGES; /* of what is dropped, nothing is left under either */
     struct recall *rc = recall_list(t);
     if (rc->ninodes < RECALL_INODES)
         rc->inodes[rc->ninodes++] = (struct recall_inode){ { ino }, kinds, rt->grants, 0, from, to };

@@ -30,7 +30,7 @@ static inline bool lease_break(struct txn *t, uint32_t ino, uint32_t kinds, uint
 {
     const struct inode_rt *rt = &t->fs->inode_rts[ino];
 
-    return unlikely((LOAD_RELAXED(&rt->leases) & kinds) != 0 || LOAD_RELAXED(&rt->wanted) != 0) &&
+    return unlikely((LOAD_RELAXED(&rt->leases) & (kinds | LEASE_GOING)) != 0 || LOAD_RELAXED(&rt->wanted) != 0) &&
            lease_break_slowly(t, ino, kinds, from, to);
 }
 static inline bool lease_break_attr(struct txn *t, uint32_t ino)

@@ -26,7 +26,22 @@ static bool cool_down(struct inode_rt *rt)
     return was != 0 && (int32_t)(was - now) > 0;
 }
 
-/* Clears the leases, before the kernel is told (I14). Of a part of a file, only if there was a recall just before. */
+/* Clears leases; until the kernel has dropped what they stood for, who wants to change it waits for that. */
+static void leases_take(struct inode_rt *rt, uint32_t clear)
+{
+    uint32_t was = LOAD(&rt->leases);
+
+    while (!__atomic_compare_exchange_n(&rt->leases, &was, (was & ~clear) | LEASE_GOING, true, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST))
+        ;
+}
+
+static void leases_taken(struct shmfs *fs, uint32_t ino)
+{
+    __atomic_fetch_and(&fs->inode_rts[ino].leases, ~(uint32_t)LEASE_GOING, __ATOMIC_SEQ_CST);
+}
+
+/* Before the kernel is told (I14). Of a part of a file, clears only if there was a recall just before. */
 static void inode_take(struct shmfs *fs, const struct recall_inode *ri, struct shmfs_drop_inode *ret)
 {
     struct inode_rt *rt = &fs->inode_rts[ri->ino.n];
@@ -44,7 +59,7 @@ static void inode_take(struct shmfs *fs, const struct recall_inode *ri, struct s
     }
     if (ret->pages)
         __atomic_fetch_add(&rt->dropping, 1, __ATOMIC_SEQ_CST);
-    __atomic_fetch_and(&rt->leases, ~clear, __ATOMIC_SEQ_CST);
+    leases_take(rt, clear);
 }
 
 static bool name_take(struct shmfs *fs, const struct recall_name *rn, struct shmfs_drop_name *ret)
@@ -72,7 +87,13 @@ static bool slot_take(struct shmfs *fs, uint32_t index, struct shmfs_drop *ret)
     for (uint32_t i = 0; i < MIN(rc.nnames, (uint32_t)RECALL_NAMES); i++)
         ret->nnames += name_take(fs, &rc.names[i], &ret->names[ret->nnames]);
     for (uint32_t i = 0; i < MIN(rc.ninodes, (uint32_t)RECALL_INODES); i++) {
-        if (region_inode_ok(fs, rc.inodes[i].ino.n))
+        uint32_t ino = rc.inodes[i].ino.n;
+
+        if (!region_inode_ok(fs, ino))
+            continue;
+        if (rc.inodes[i].kinds == LEASE_GOING)
+            leases_taken(fs, ino); /* they waited for the drop before this one */
+        else
             inode_take(fs, &rc.inodes[i], &ret->inodes[ret->ninodes++]);
     }
     return true;
@@ -120,6 +141,7 @@ void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
     for (unsigned i = 0; i < drop->ninodes; i++) {
         if (drop->inodes[i].pages)
             __atomic_fetch_add(&fs->inode_rts[drop->inodes[i].ino].dropping, 1, __ATOMIC_SEQ_CST);
+        leases_taken(fs, drop->inodes[i].ino);
     }
     STORE(&fs->rt->driver_late, 0u);
     if (drop->everything)
@@ -144,6 +166,8 @@ static bool is_reserved(const struct shmfs *fs, uint32_t ino)
 
 bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino)
 {
+    if (*ino != 0)
+        leases_taken(fs, *ino); /* the one before is dropped */
     while (++*ino < fs->l.ninodes) {
         if (!is_reserved(fs, *ino)) {
             *ino |= INODE_CHUNK - 1; /* the next may be */
@@ -151,8 +175,7 @@ bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino)
         }
         if (!shmfs_lease_looked_up(fs, *ino))
             continue;
-        __atomic_fetch_and(&fs->inode_rts[*ino].leases, ~(LEASE_PAGES | (uint32_t)(LEASE_ATTR | LEASE_ACL)),
-                           __ATOMIC_SEQ_CST);
+        leases_take(&fs->inode_rts[*ino], LEASE_PAGES | LEASE_ATTR | LEASE_ACL);
         return true;
     }
     return false;

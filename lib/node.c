@@ -393,9 +393,8 @@ int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct s
     int r;
 
     ENTER(fs, ino);
+    file_read_time(fs, ino); /* before: what is listed should be of the sequence that stays */
     r = dir_list(fs, ino, cookie, ret, n);
-    if (r >= 0)
-        file_read_time(fs, ino);
     LEAVE(fs, r);
 }
 

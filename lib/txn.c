@@ -397,6 +397,8 @@ void txn_resync(struct shmfs *fs, struct slot *slot)
     txn_ring(fs);
     ORDER(); /* killed before, the undertaker says it again */
     STORE(&slot->recall.unrecalled, 0u);
+    slot->recall.waited = 0;
+    STORE(&slot->recall.state, slot->recall.state & ~UINT32_C(3)); /* the next time the driver is asked again */
 }
 
 void txn_commit(struct txn *t)
