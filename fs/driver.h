@@ -21,6 +21,7 @@ struct driver {
     bool counting;    /* the region counts the kernel's lookups: not where it is attached read-only */
     bool share_locks; /* of programs, with direct processes: they are kept in the region */
     bool debug;
+    void *unreadable; /* a page that cannot be read */
     struct fuse_session *session;
     struct later *later;
     struct locks *locks;   /* NULL: they are the kernel's own */

@@ -4,10 +4,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "notify.h"
 #include "raw.h"
+#include "say.h"
 
 enum {
     LOOK_MS = 100,      /* between looks whether it is the end */
@@ -30,6 +32,18 @@ struct notify {
 static void drop_name(const struct notify *n, uint32_t dir, const char *name, size_t len)
 {
     fuse_lowlevel_notify_inval_entry(n->driver->session, dir, name, len);
+}
+
+/*
+ * The kernel ignores attributes that it asked for before the last invalidation, and reads on up to the end that it knew.
+ * So it is told the true one first.
+ */
+static void tell_size(const struct notify *n, uint32_t ino)
+{
+    struct shmfs_attr attr;
+
+    if (shmfs_node_getattr(n->driver->fs, ino, &attr) == 0 && S_ISREG(attr.mode))
+        raw_raise_size(n->driver, ino, attr.size);
 }
 
 /* off < 0: attributes alone. */
@@ -64,6 +78,8 @@ static void drop_inodes(const struct notify *n, const struct shmfs_drop *drop, b
             continue;
         if (in->dir && in->pages && !names_directory(drop, in->ino))
             drop_name(n, in->ino, ".", 1);
+        if (!in->dir)
+            tell_size(n, in->ino);
         drop_inode(n, in->ino, in->pages ? (off_t)in->from : -1, in->pages ? (off_t)in->len : 0);
     }
 }
@@ -108,6 +124,8 @@ static void drop_everything(const struct notify *n)
             drop_names_of(n, ino);
         else if (dir)
             drop_name(n, ino, ".", 1);
+        else
+            tell_size(n, ino);
         drop_inode(n, ino, 0, 0);
     }
 }
@@ -119,12 +137,16 @@ static void *work(void *data)
     struct notify *n = data;
     struct shmfs_drop drop;
 
+    shmfs_lease_serve_kernel(); /* whatever we do, we do not wait for ourselves */
     while (!n->ending) {
         if (shmfs_lease_next(n->driver->fs, LOOK_MS, &drop) == 0)
             continue;
-        if (drop.everything)
+        if (drop.everything) {
+            say("could not keep up with a process that changed the region: all that the kernel had cached is "
+                "dropped");
             drop_everything(n);
-        else
+        }
+        if (!drop.everything)
             drop_these(n, &drop);
         shmfs_lease_dropped(n->driver->fs, &drop);
     }
@@ -136,8 +158,11 @@ int notify_start(struct driver *driver, struct notify **ret)
     struct notify *n = calloc(1, sizeof(*n));
     int r;
 
-    if (!n)
+    driver->unreadable = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!n || driver->unreadable == MAP_FAILED) {
+        free(n);
         return -ENOMEM;
+    }
     n->driver = driver;
     r = pthread_create(&n->thread, NULL, work, n);
     if (r != 0) {

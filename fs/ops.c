@@ -143,6 +143,8 @@ int op_getattr_leased(const struct driver *d, uint32_t ino, struct shmfs_attr *r
     int leases = d->cache == CACHE_COHERENT ? shmfs_lease_grant(d->fs, ino, SHMFS_LEASE_ATTR) : 0;
     int r = shmfs_node_getattr(d->fs, ino, ret);
 
+    if (r == 0)
+        shmfs_lease_settle(d->fs, ino);
     ret->leases = leases > 0 ? (unsigned)leases : 0;
     return r;
 }

@@ -37,9 +37,10 @@ enum {
 };
 
 struct misplaced {
-    struct fuse_session *session;
+    const struct driver *driver;
     fuse_ino_t ino;
-    off_t off, n;
+    off_t off, n; /* what is to be dropped */
+    off_t end;    /* of what was written */
     sem_t done;
     atomic_int users;
 };
@@ -56,23 +57,28 @@ static void misplaced_later(void *arg)
 {
     struct misplaced *m = arg;
 
-    fuse_lowlevel_notify_inval_inode(m->session, m->ino, m->off, m->n);
+    raw_raise_size(m->driver, (uint32_t)m->ino, (uint64_t)m->end);
+    fuse_lowlevel_notify_inval_inode(m->driver->session, m->ino, m->off, m->n);
     sem_post(&m->done);
     misplaced_put(m);
 }
 
 /*
- * An append went elsewhere than the kernel had it: it has the bytes in the wrong pages, and drops them before who
- * wrote hears of it. A page that the request has locked cannot be dropped so long, but is not kept either.
+ * The kernel has what it wrote in the wrong pages (an append that went to `at`, and not to `off`), or may have read a
+ * page again before that was written, and drops them before who wrote hears of it. A page that the request has locked
+ * cannot be dropped so long, but is not kept either.
  */
-static void drop_misplaced(const struct driver *d, fuse_ino_t ino, off_t off, ssize_t n)
+static void drop_misplaced(const struct driver *d, fuse_ino_t ino, off_t off, off_t at, ssize_t n)
 {
     struct misplaced *m = calloc(1, sizeof(*m));
+    off_t from = at < off ? at : off, to = at < off ? off : at;
     struct timespec end;
 
     if (!m)
         return;
-    *m = (struct misplaced){ .session = d->session, .ino = ino, .off = off, .n = n, .users = 2 };
+    *m = (struct misplaced){
+        .driver = d, .ino = ino, .off = from, .n = to + n - from, .end = at + n, .users = 2
+    };
     sem_init(&m->done, 0, 0);
     if (!later_do(d->later, misplaced_later, m))
         misplaced_put(m);
@@ -98,6 +104,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 
     if (d->cache == CACHE_COHERENT)
         flags |= SHMFS_WRITE_CACHED;
+    if (d->cache == CACHE_COHERENT && (off + (off_t)size) / PAGE > (off + PAGE - 1) / PAGE)
+        flags |= SHMFS_WRITE_PAGES;
     /* Where the kernel believes the end to be counts for nothing; what it writes back is no append. */
     if ((fi->flags & O_APPEND) && !fi->writepage && d->cache != CACHE_WRITEBACK) {
         flags |= SHMFS_WRITE_APPEND;
@@ -107,8 +115,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
     do
         n = shmfs_node_write(d->fs, (uint32_t)ino, buf, size, off, flags, &at);
     while (serve_again((int)n, &tries));
-    if (n > 0 && at != off && d->cache == CACHE_COHERENT) /* from where it is not to where it is */
-        drop_misplaced(d, ino, at < off ? at : off, n + (at < off ? off - at : at - off));
+    if (n > 0 && d->cache == CACHE_COHERENT && (at != off || shmfs_lease_doubtful(d->fs, (uint32_t)ino)))
+        drop_misplaced(d, ino, off, at, n);
     if (n < 0)
         op_error(req, (int)n);
     else

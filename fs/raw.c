@@ -340,13 +340,36 @@ static void serve_setxattr(struct driver *d, int fd)
     reply(d, fd, r, NULL, 0);
 }
 
-enum { NOTIFY_INC_EPOCH = 8 };
+enum { NOTIFY_STORE = 4, NOTIFY_INC_EPOCH = 8 };
 
 int raw_drop_all_names(const struct driver *d)
 {
     struct out_header header = { .len = sizeof(header), .error = NOTIFY_INC_EPOCH };
 
     return write(fuse_session_fd(d->session), &header, sizeof(header)) < 0 ? -errno : 0;
+}
+
+struct notify_store {
+    uint64_t nodeid, offset;
+    uint32_t size, padding;
+};
+
+/*
+ * A store into the page cache raises the size first. Its data cannot be read here, so that it ends with EFAULT then: what
+ * is in the page may belong to a write that is on its way to us, and must stay.
+ */
+void raw_raise_size(const struct driver *d, uint32_t ino, uint64_t size)
+{
+    struct notify_store store = { .nodeid = ino, .offset = size - 1, .size = 1 };
+    struct out_header header = { .len = sizeof(header) + sizeof(store) + 1, .error = NOTIFY_STORE };
+    const struct iovec iov[3] = {
+        { .iov_base = &header, .iov_len = sizeof(header) },
+        { .iov_base = &store, .iov_len = sizeof(store) },
+        { .iov_base = d->unreadable, .iov_len = 1 },
+    };
+
+    if (size > 0 && writev(fuse_session_fd(d->session), iov, 3) >= 0 && d->debug)
+        fprintf(stderr, "   the kernel could read what it cannot\n");
 }
 
 pid_t raw_pid(const void *request)

@@ -27,6 +27,12 @@ void raw_patch_reply(struct driver *driver, const struct iovec *iov, int count);
 /* Has the kernel look each name up again before it uses it. 0, or -errno: it cannot (before Linux 6.16). */
 int raw_drop_all_names(const struct driver *driver);
 
+/*
+ * The kernel is to know that the file reaches to `size` bytes at least. It does so at once; but this returns when
+ * nobody reads or writes the page with the last of them.
+ */
+void raw_raise_size(const struct driver *driver, uint32_t ino, uint64_t size);
+
 /* The WRITE at hand comes from somebody who may not keep set-id bits. */
 bool raw_write_kills_priv(void);
 

@@ -201,6 +201,8 @@ int shmfs_region_attach(const char *path, unsigned flags, struct shmfs **ret_fs,
     fs->bury_all = recover_dead;
     fs->abandon = recover_slot;
     fs->recall = lease_recall;
+    fs->confirm_list = lease_confirm_list;
+    fs->confirm = lease_confirm;
     r = fs->readonly ? 0 : region_lock(fs);
     if (r == 0)
         r = txn_attach(fs);

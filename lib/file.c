@@ -279,7 +279,7 @@ static int writer_leases(struct writer *w, unsigned flags)
     bool append = (flags & SHMFS_WRITE_APPEND) != 0;
 
     if ((flags & SHMFS_WRITE_CACHED) != 0) {
-        lease_give(w->t, w->ino, LEASE_DATA);
+        lease_give(w->t, w->ino, LEASE_WRITTEN | ((flags & SHMFS_WRITE_PAGES) != 0 ? LEASE_DATA : 0));
         if (append)
             lease_turn(w->t, w->ino, (flags & SHMFS_WRITE_HALF) != 0);
     }

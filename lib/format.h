@@ -260,7 +260,7 @@ struct recall {
     uint32_t state; /* bits 0..1 enum recall_state | bits 2..31 raised by each post; a futex */
     uint32_t ninodes, nnames;
     uint32_t unrecalled; /* 1: changes although it was not dropped; who buries the slot sets runtime.resync */
-    uint32_t waited, ended; /* ms: for how long by now, and until when the last time */
+    uint32_t pad[2];
     struct recall_inode inodes[RECALL_INODES];
     struct recall_name names[RECALL_NAMES];
 };
@@ -275,7 +275,7 @@ struct slot {
     uint32_t nlocks;          /* intents: a lock's offset is here before it is taken (I7) */
     uint32_t nredo;
     struct inoref closing; /* its use record goes away: is it unused now? For the undertaker to ask again */
-    uint32_t pad0;
+    uint32_t recalled_for; /* ms that this operation has waited for the driver by now */
     uint64_t waited_since; /* who waits for a lock of this slot's says since when: CLOCK_MONOTONIC in ns */
     uint8_t pad[192 - 80];
     struct offref locks[SLOT_LOCKS];
@@ -344,6 +344,11 @@ enum lease {
     LEASE_ABSENT = 8, /* of a directory: names that do not exist; which ones, the filter says */
     LEASE_REST = 16,  /* pages, from before the last recall, which was for others of them */
     LEASE_GOING = 32, /* what is cleared already, but the kernel may not have dropped yet */
+    /* What a change is followed by, before its call returns: */
+    LEASE_ASKED = 64,    /* attributes were answered and not leased: answers may be on their way */
+    LEASE_WRITTEN = 128, /* the mount writes to it: the kernel must know where it ends */
+    LEASE_GROWN =
+        256, /* that has changed, and the kernel is being told: no attributes are answered till then */
 };
 
 /* One cache line an inode. Survives the inode's reuse: `seq` only ever grows. */

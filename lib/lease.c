@@ -4,11 +4,11 @@
 /* The writers' side, and the grants. */
 
 enum {
-    WANTED_MS = 3,       /* for which reads hold back, if the writer never comes */
-    PATIENCE_MS = 2000,  /* with the driver */
-    SAME_OPERATION = 20, /* ms between two recalls of one operation, at most */
-    ALIVE_MS = 20,       /* between looks whether the driver is */
+    WANTED_MS = 3,      /* for which reads hold back, if the writer never comes */
+    PATIENCE_MS = 2000, /* with the driver */
+    ALIVE_MS = 20,      /* between looks whether the driver is */
     TURN_MS = 10,
+    TOLD_MS = 20, /* for the kernel to learn of a new end, which takes microseconds */
     NAP_US = 50,
 };
 
@@ -90,17 +90,31 @@ static bool inode_recalled(const struct txn *t, uint32_t ino, uint32_t kinds, ui
     return false;
 }
 
+/* When the change is made, the kernel is to hear of it once more. */
+static void confirm_later(struct txn *t, uint32_t ino)
+{
+    if ((LOAD(&t->fs->inode_rts[ino].leases) & LEASE_CONFIRM) == 0 || t->nconfirms == TXN_CONFIRMS)
+        return;
+    for (uint32_t i = 0; i < t->nconfirms; i++) {
+        if (t->confirms[i].ino == ino)
+            return;
+    }
+    t->confirms[t->nconfirms++] = (struct confirm){ ino, LOAD_RELAXED(&t->fs->inodes[ino].size) };
+}
+
 bool lease_break_slowly(struct txn *t, uint32_t ino, uint32_t kinds, uint64_t from, uint64_t to)
 {
     struct inode_rt *rt = &t->fs->inode_rts[ino];
 
     if (for_kernel || t->adopted)
         return false;
-    kinds = LOAD(&rt->leases) & (kinds | LEASE_GOING);
-    if (kinds != 0 && (!of_this_mount(t->fs, rt) || !driver_lives(t->fs)))
+    kinds &= ~LEASE_CONFIRM;
+    kinds &= LOAD(&rt->leases);
+    if (LOAD(&rt->leases) != 0 && (!of_this_mount(t->fs, rt) || !driver_lives(t->fs)))
         STORE_RELAXED(&rt->leases, kinds = 0);
     if (kinds == 0 || inode_recalled(t, ino, kinds, from, to) || goes_on_without(t)) {
         STORE(&rt->wanted, 0u); /* our turn has come: who held back waits for the lock now */
+        confirm_later(t, ino);
         return false;
     }
     if ((kinds & LEASE_PAGES) != 0)
@@ -174,12 +188,12 @@ bool lease_break_name_slowly(struct txn *t, uint32_t dir, uint32_t ino, const ch
 /* ---- waiting for the driver ---------------------------------------------------------------------- */
 
 /* The answer to a post; RECALL_LATE: there is none, and there was time enough. */
-static enum recall_state answer(struct shmfs *fs, struct recall *rc, uint32_t posted)
+static enum recall_state answer(struct shmfs *fs, struct recall *rc, uint32_t posted, uint32_t waited)
 {
     uint32_t start = now_ms(), looked = start, now = start, word;
 
     while ((word = LOAD(&rc->state)) == posted) {
-        if (LOAD_RELAXED(&fs->rt->driver_late) != 0 || now - start + rc->waited >= PATIENCE_MS)
+        if (LOAD_RELAXED(&fs->rt->driver_late) != 0 || now - start + waited >= PATIENCE_MS)
             return RECALL_LATE;
         if (now - looked >= ALIVE_MS) {
             looked = now;
@@ -199,17 +213,55 @@ void lease_recall(struct shmfs *fs, struct slot *slot)
     uint32_t posted = ((rc->state >> 2) + 1) << 2 | RECALL_POSTED;
     uint64_t bit = UINT64_C(1) << index % 64;
 
-    if (start - rc->ended > SAME_OPERATION)
-        rc->waited = 0;
     STORE(&rc->state, posted);
     __atomic_fetch_or(&fs->rt->recall_map[index / 64 % RECALL_WORDS], bit, __ATOMIC_SEQ_CST);
     txn_ring(fs);
-    enum recall_state got = answer(fs, rc, posted);
+    enum recall_state got = answer(fs, rc, posted, slot->recalled_for);
     if (got == RECALL_LATE)
         STORE(&fs->rt->driver_late, 1u);
     CAS(&rc->state, &posted, (posted & ~UINT32_C(3)) | got);
-    rc->ended = now_ms();
-    rc->waited += rc->ended - start;
+    slot->recalled_for += now_ms() - start + 1;
+}
+
+/* ---- after the change ---------------------------------------------------------------------------- */
+
+bool lease_confirm_list(struct txn *t)
+{
+    struct recall *rc = &t->slot->recall;
+
+    if (t->unrecalled || t->adopted)
+        return false;
+    STORE(&rc->state, rc->state & ~UINT32_C(3));
+    rc->ninodes = rc->nnames = 0;
+    for (uint32_t i = 0; i < t->nconfirms; i++) {
+        uint32_t ino = t->confirms[i].ino, kinds = LOAD(&t->fs->inode_rts[ino].leases) & LEASE_CONFIRM;
+        uint64_t from = t->confirms[i].size, to = LOAD_RELAXED(&t->fs->inodes[ino].size);
+
+        if (to <= from)
+            kinds &= ~(uint32_t)LEASE_WRITTEN;
+        if ((kinds & LEASE_WRITTEN) != 0)
+            __atomic_fetch_or(&t->fs->inode_rts[ino].leases, LEASE_GROWN, __ATOMIC_SEQ_CST);
+        if (kinds != 0)
+            rc->inodes[rc->ninodes++] = (struct recall_inode){ { ino }, kinds, 0, 0, from, to };
+    }
+    return rc->ninodes > 0;
+}
+
+void lease_confirm(struct shmfs *fs, struct slot *slot)
+{
+    lease_recall(fs, slot);
+    if (recall_state(slot) == RECALL_LATE)
+        txn_resync(fs, slot);
+    else
+        STORE(&slot->recall.state, slot->recall.state & ~UINT32_C(3)); /* it is no leave to change anything */
+}
+
+void shmfs_lease_settle(struct shmfs *fs, uint32_t ino)
+{
+    const struct inode_rt *rt = &fs->inode_rts[ino];
+
+    for (int naps = 0; naps < TOLD_MS * 1000 / NAP_US && (LOAD(&rt->leases) & LEASE_GROWN) != 0; naps++)
+        nap_us(NAP_US);
 }
 
 /* ---- grants -------------------------------------------------------------------------------------- */
@@ -244,12 +296,12 @@ uint32_t lease_give(struct txn *t, uint32_t ino, uint32_t kinds)
         return 0;
     renew(t->fs, rt);
     if ((kinds & LEASE_ATTR) != 0 && is_cooling(rt))
-        kinds &= ~(uint32_t)LEASE_ATTR;
+        kinds ^= LEASE_ATTR | LEASE_ASKED;
     if (kinds == 0)
         return 0;
     rt->grants++;
     __atomic_fetch_or(&rt->leases, kinds, __ATOMIC_SEQ_CST);
-    return kinds;
+    return kinds & ~LEASE_CONFIRM;
 }
 
 bool lease_give_name(struct txn *t, uint32_t dir, uint32_t ino)

@@ -10,6 +10,7 @@
 
 #define LEASE_ALL UINT64_MAX /* as the end of a range: all that follows */
 #define LEASE_PAGES ((uint32_t)(LEASE_DATA | LEASE_REST))
+#define LEASE_CONFIRM ((uint32_t)(LEASE_ASKED | LEASE_WRITTEN))
 
 /* The kernel's references to the inode; those of mounts that are gone count no more. */
 static inline uint64_t lease_lookups(const struct shmfs *fs, uint32_t ino)
@@ -30,7 +31,8 @@ static inline bool lease_break(struct txn *t, uint32_t ino, uint32_t kinds, uint
 {
     const struct inode_rt *rt = &t->fs->inode_rts[ino];
 
-    return unlikely((LOAD_RELAXED(&rt->leases) & (kinds | LEASE_GOING)) != 0 || LOAD_RELAXED(&rt->wanted) != 0) &&
+    kinds |= LEASE_GOING | LEASE_CONFIRM;
+    return unlikely((LOAD_RELAXED(&rt->leases) & kinds) != 0 || LOAD_RELAXED(&rt->wanted) != 0) &&
            lease_break_slowly(t, ino, kinds, from, to);
 }
 static inline bool lease_break_attr(struct txn *t, uint32_t ino)
@@ -82,6 +84,13 @@ void lease_turn(struct txn *t, uint32_t ino, bool half_way);
 /* Is another's append half-way? Then the caller lets go, waits with lease_turn_wait(), and begins anew. */
 bool lease_turn_taken(struct txn *t, uint32_t ino);
 void lease_turn_wait(struct shmfs *fs, uint32_t ino);
+
+/*
+ * shmfs.confirm_list: of a transaction that is committed, and has its locks still: is the kernel to be told of it before
+ * the call returns? Then they are listed in the slot, for lease_confirm(), without a lock.
+ */
+bool lease_confirm_list(struct txn *t);
+void lease_confirm(struct shmfs *fs, struct slot *slot);
 
 /* shmfs.recall: posts what the slot lists, and waits until the kernel has dropped it, or for too long. */
 void lease_recall(struct shmfs *fs, struct slot *slot);

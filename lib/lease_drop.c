@@ -5,7 +5,10 @@
 
 /* The driver's side of recalls: what there is to drop. Takes no lock of an inode (I13). */
 
-enum { COOL_MS = 10 };
+enum {
+    COOL_MS = 10,
+    DOUBT_MS = 1000, /* for which a write may be on its way to us, at most */
+};
 
 static uint32_t now_ms(void)
 {
@@ -31,14 +34,29 @@ static void leases_take(struct inode_rt *rt, uint32_t clear)
 {
     uint32_t was = LOAD(&rt->leases);
 
-    while (!__atomic_compare_exchange_n(&rt->leases, &was, (was & ~clear) | LEASE_GOING, true, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST))
+    while (!__atomic_compare_exchange_n(&rt->leases, &was, (was & ~clear) | LEASE_GOING, true,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
 }
 
 static void leases_taken(struct shmfs *fs, uint32_t ino)
 {
-    __atomic_fetch_and(&fs->inode_rts[ino].leases, ~(uint32_t)LEASE_GOING, __ATOMIC_SEQ_CST);
+    __atomic_fetch_and(&fs->inode_rts[ino].leases, ~(uint32_t)(LEASE_GOING | LEASE_GROWN), __ATOMIC_SEQ_CST);
+}
+
+/* It has changed, and who changed it is about to return. */
+static void inode_confirm(struct shmfs *fs, const struct recall_inode *ri, struct shmfs_drop_inode *ret)
+{
+    struct inode_rt *rt = &fs->inode_rts[ri->ino.n];
+    uint64_t to = MIN(ri->to, (uint64_t)INT64_MAX);
+
+    cool_down(rt);
+    *ret = (struct shmfs_drop_inode){ .ino = ri->ino.n, .dir = is_dir(fs, ri->ino.n) };
+    if ((ri->kinds & LEASE_WRITTEN) != 0 && ri->from < to)
+        *ret = (struct shmfs_drop_inode){
+            .ino = ri->ino.n, .pages = true, .from = ri->from, .len = to - ri->from
+        };
+    leases_take(rt, LEASE_ASKED);
 }
 
 /* Before the kernel is told (I14). Of a part of a file, clears only if there was a recall just before. */
@@ -59,7 +77,7 @@ static void inode_take(struct shmfs *fs, const struct recall_inode *ri, struct s
     }
     if (ret->pages)
         __atomic_fetch_add(&rt->dropping, 1, __ATOMIC_SEQ_CST);
-    leases_take(rt, clear);
+    leases_take(rt, clear | LEASE_ASKED);
 }
 
 static bool name_take(struct shmfs *fs, const struct recall_name *rn, struct shmfs_drop_name *ret)
@@ -93,6 +111,8 @@ static bool slot_take(struct shmfs *fs, uint32_t index, struct shmfs_drop *ret)
             continue;
         if (rc.inodes[i].kinds == LEASE_GOING)
             leases_taken(fs, ino); /* they waited for the drop before this one */
+        else if ((rc.inodes[i].kinds & LEASE_CONFIRM) != 0)
+            inode_confirm(fs, &rc.inodes[i], &ret->inodes[ret->ninodes++]);
         else
             inode_take(fs, &rc.inodes[i], &ret->inodes[ret->ninodes++]);
     }
@@ -139,8 +159,10 @@ void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
     uint32_t posted = drop->post;
 
     for (unsigned i = 0; i < drop->ninodes; i++) {
-        if (drop->inodes[i].pages)
-            __atomic_fetch_add(&fs->inode_rts[drop->inodes[i].ino].dropping, 1, __ATOMIC_SEQ_CST);
+        uint16_t *dropping = &fs->inode_rts[drop->inodes[i].ino].dropping;
+
+        if ((LOAD_RELAXED(dropping) & 1) != 0) /* by us, and nobody else */
+            __atomic_fetch_add(dropping, 1, __ATOMIC_SEQ_CST);
         leases_taken(fs, drop->inodes[i].ino);
     }
     STORE(&fs->rt->driver_late, 0u);
@@ -149,6 +171,15 @@ void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
     struct recall *rc = &fs->slots[drop->slot].recall;
     if (CAS(&rc->state, &posted, (posted & ~UINT32_C(3)) | RECALL_DONE))
         lock_futex_wake32(&rc->state, 1);
+}
+
+bool shmfs_lease_doubtful(struct shmfs *fs, uint32_t ino)
+{
+    const struct inode_rt *rt = &fs->inode_rts[ino];
+    uint32_t cool = LOAD_RELAXED(&rt->cool);
+
+    return unlikely(cool != 0) && (LOAD(&rt->leases) & LEASE_PAGES) != 0 &&
+           (int32_t)(now_ms() - cool) < DOUBT_MS;
 }
 
 bool shmfs_lease_looked_up(struct shmfs *fs, uint32_t ino)
@@ -175,7 +206,7 @@ bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino)
         }
         if (!shmfs_lease_looked_up(fs, *ino))
             continue;
-        leases_take(&fs->inode_rts[*ino], LEASE_PAGES | LEASE_ATTR | LEASE_ACL);
+        leases_take(&fs->inode_rts[*ino], LEASE_PAGES | LEASE_ATTR | LEASE_ACL | LEASE_ASKED);
         return true;
     }
     return false;

@@ -120,6 +120,8 @@ static int ref_inode(struct shmfs *fs, uint32_t ino, uint32_t generation, struct
         ret->leases = leases;
     }
     txn_commit(&t);
+    if (r == 0)
+        shmfs_lease_settle(fs, ino);
     return r;
 }
 

@@ -226,6 +226,16 @@ struct shmfs_drop {
 int shmfs_lease_next(struct shmfs *fs, int timeout_ms, struct shmfs_drop *ret);
 /* The kernel has dropped it: whoever waits goes on. */
 void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop);
+/*
+ * Of a write that the kernel had in a page, and that is in the region now: may the page have been dropped and read again
+ * between? Then the kernel must drop it once more, before who wrote goes on.
+ */
+bool shmfs_lease_doubtful(struct shmfs *fs, uint32_t ino);
+/*
+ * Between reading attributes and answering them: the kernel takes a size that it does not know for a truncation, and
+ * would zero what is just being appended to its page. So it is to have learnt of it otherwise first; this waits for that.
+ */
+void shmfs_lease_settle(struct shmfs *fs, uint32_t ino);
 /* Are lookups of the inode counted? Then the kernel has it, or is about to, or is forgetting it. */
 bool shmfs_lease_looked_up(struct shmfs *fs, uint32_t ino);
 /* Goes through all inodes that the kernel knows, and clears their leases: start with *ino = 0. False: the end. */
@@ -328,8 +338,9 @@ ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off
 enum shmfs_write_flags {
     SHMFS_WRITE_KILL_PRIV = 1, /* clear set-id bits and file capabilities in the same transaction */
     SHMFS_WRITE_APPEND = 2,    /* off is ignored; the data goes to the end */
-    SHMFS_WRITE_CACHED = 4,    /* the kernel has it in its pages: SHMFS_LEASE_DATA is granted */
+    SHMFS_WRITE_CACHED = 4,    /* the kernel has it in its pages */
     SHMFS_WRITE_HALF = 8,      /* of an append through the mount: its rest may come with the next write */
+    SHMFS_WRITE_PAGES = 16,    /* it keeps pages that are written as a whole: SHMFS_LEASE_DATA is granted */
 };
 /*
  * Up to SLOT_STAGE bytes: all or nothing. More: killed within it leaves a prefix; ENOSPC after a

@@ -13,6 +13,7 @@
 #include "layout.h"
 #include "node.h"
 
+struct txn;
 struct shmfs {
     uint8_t *base;
     uint64_t map_len; /* of the mapping: up to the end for max_blocks */
@@ -59,6 +60,8 @@ struct shmfs {
     int (*bury_all)(struct shmfs *fs);
     /* And lease.c: what the transaction wanted recalled. For who holds nothing. */
     void (*recall)(struct shmfs *fs, struct slot *slot);
+    bool (*confirm_list)(struct txn *t);
+    void (*confirm)(struct shmfs *fs, struct slot *slot);
     /* The same for txn.c: a thread of ours ended within a transaction. */
     void (*abandon)(struct shmfs *fs, uint32_t slot);
 };

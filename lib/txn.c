@@ -180,6 +180,7 @@ static int slot_take(struct shmfs *fs, uint32_t index)
         return -EBUSY;
     STORE(&s->inc, (s->inc + 1) & ((UINT64_C(1) << 48) - 1));
     s->recall.state &= ~UINT32_C(3); /* what its last owner had recalled */
+    s->recalled_for = 0;
     return 0;
 }
 
@@ -264,6 +265,7 @@ static void txn_init(struct txn *t, struct shmfs *fs, uint32_t index)
     t->recalling = false;
     t->unrecalled = false;
     t->leases = 0;
+    t->nconfirms = 0;
 }
 
 int txn_begin(struct shmfs *fs, struct txn *t)
@@ -397,8 +399,15 @@ void txn_resync(struct shmfs *fs, struct slot *slot)
     txn_ring(fs);
     ORDER(); /* killed before, the undertaker says it again */
     STORE(&slot->recall.unrecalled, 0u);
-    slot->recall.waited = 0;
-    STORE(&slot->recall.state, slot->recall.state & ~UINT32_C(3)); /* the next time the driver is asked again */
+    STORE(&slot->recall.state,
+          slot->recall.state & ~UINT32_C(3)); /* the next time the driver is asked again */
+}
+
+/* The operation is over: the next may wait for the driver as long as this one. */
+static void recalls_forget(struct txn *t)
+{
+    if (unlikely(t->slot->recalled_for != 0))
+        t->slot->recalled_for = 0;
 }
 
 void txn_commit(struct txn *t)
@@ -406,8 +415,12 @@ void txn_commit(struct txn *t)
     commit_point(t);
     if (unlikely(t->unrecalled))
         txn_resync(t->fs, t->slot);
+    recalls_forget(t);
+    bool confirm = unlikely(t->nconfirms > 0) && t->fs->confirm_list(t);
     sequences_even(t);
     release(t, false);
+    if (unlikely(confirm))
+        t->fs->confirm(t->fs, t->slot);
     txn_end(t);
 }
 
@@ -480,6 +493,8 @@ int txn_abort_for(struct txn *t, int r)
     } else if ((r == -ENOSPC || r == -ENFILE || r == -ENOLCK) && bury_who_was_freeing(t)) {
         r = -EAGAIN;
     }
+    if (r != -EAGAIN)
+        recalls_forget(t);
     txn_end(t);
     return r;
 }

@@ -30,6 +30,13 @@ struct held {
 
 #define NO_GROUP UINT32_MAX
 
+/* An inode that the kernel is told of after the commit (lease.h), and its size before. */
+struct confirm {
+    uint32_t ino;
+    uint64_t size;
+};
+enum { TXN_CONFIRMS = 4 };
+
 struct txn {
     struct shmfs *fs;
     struct slot *slot;
@@ -47,6 +54,8 @@ struct txn {
     bool recalling;      /* found what must be recalled first: it is listed in the slot (lease.h) */
     bool unrecalled;     /* changes what the driver did not drop in time */
     unsigned leases;     /* given to the kernel together with the operation: enum shmfs_lease */
+    uint32_t nconfirms;
+    struct confirm confirms[TXN_CONFIRMS];
     struct held held[SLOT_LOCKS];
 };
 

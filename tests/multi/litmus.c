@@ -218,12 +218,15 @@ static int spawn(uint32_t team, uint32_t id)
 
     a->beat = litmus_clock();
     a->doing = a->kind = "";
-    a->pid = fork();
-    if (a->pid == 0) {
+    pid_t pid = fork(); /* the board is the child's, too */
+    if (pid == 0) {
         umask(0);
         litmus_live(team, id);
     }
-    return a->pid < 0 ? complain("fork", strerror(errno)) : 0;
+    if (pid < 0)
+        return complain("fork", strerror(errno));
+    a->pid = pid;
+    return 0;
 }
 
 static int spawn_all(void)

@@ -82,17 +82,16 @@ static void make_append(struct round *r, const struct face *f, uint64_t v)
     publish(r, f, A);
 }
 
-/* The size, and that the last item is whole. */
+/* The size, and the last item whose call has returned. */
 static uint64_t see_append(struct round *r, const struct face *f, uint64_t lo)
 {
     uint64_t v = size_of(r, f) / ITEM;
     char seen[ITEM + 1] = { 0 };
 
-    (void)lo;
-    if (v > 0) {
-        ssize_t n = face_read(f, A, seen, ITEM, (off_t)((v - 1) * ITEM));
-        if (n != ITEM || strtoull(seen, NULL, 10) != v)
-            wrong(r, f, "the size says %" PRIu64 " items; reading the last gives %zd bytes, '%.9s'", v, n,
+    if (lo > 0) {
+        ssize_t n = face_read(f, A, seen, ITEM, (off_t)((lo - 1) * ITEM));
+        if (n != ITEM || strtoull(seen, NULL, 10) != lo)
+            wrong(r, f, "%" PRIu64 " items were appended; reading the last gives %zd bytes, '%.9s'", lo, n,
                   seen);
     }
     return v;
@@ -441,9 +440,12 @@ static void warm_log(struct round *r, const struct face *f)
     content(r, f, A, "", 0);
 }
 
+/* All begin when all have looked. */
 static void act_log(struct round *r, const struct face *f)
 {
     (void)f;
+    for (unsigned i = 1; i < run.actors; i++)
+        token_send(r, (r->me + i) % run.actors, LITMUS_HOP, 0);
     append_all(r);
     for (unsigned i = 1; i < run.actors; i++)
         token_await(r, LITMUS_HOP);
@@ -451,6 +453,7 @@ static void act_log(struct round *r, const struct face *f)
 
 static void meanwhile_log(struct round *r)
 {
+    token_await(r, LITMUS_HOP);
     append_all(r);
     token_send(r, r->writer, LITMUS_HOP, 0);
 }

@@ -51,6 +51,17 @@ static void note_drop(const struct shmfs_drop *drop)
     pthread_mutex_unlock(&kernel.lock);
 }
 
+/* However slow this machine is, what was recalled is not leased again until a test says cool_off(). */
+static void stay_cool(const struct shmfs_drop *drop)
+{
+    uint32_t until = (uint32_t)(lock_now_ns() / 1000000 + 3600 * 1000) | 1;
+
+    for (unsigned i = 0; i < drop->ninodes; i++)
+        driver->inode_rts[drop->inodes[i].ino].cool = until;
+    for (unsigned i = 0; i < drop->nnames; i++)
+        driver->inode_rts[drop->names[i].dir].cool = until;
+}
+
 static void *kernel_work(void *unused)
 {
     struct shmfs_drop drop;
@@ -58,6 +69,7 @@ static void *kernel_work(void *unused)
     while (!kernel.ending) {
         if (shmfs_lease_next(driver, 10, &drop) == 0)
             continue;
+        stay_cool(&drop);
         if (kernel.before != NULL)
             kernel.before(&drop);
         note_drop(&drop);
@@ -344,8 +356,7 @@ static void expect_dropped(const char *what, unsigned want, uint32_t dir, uint32
 {
     unsigned got = (leases_of(ino) & LEASE_ATTR ? 0 : F_ATTR) |
                    ((leases_of(ino) & LEASE_PAGES) == LEASE_DATA ? 0 : F_DATA) |
-                   (leases_of(ino) & LEASE_ACL ? 0 : F_ACL) |
-                   (was_dropped("name %u/f ", dir) ? F_NAME : 0) |
+                   (leases_of(ino) & LEASE_ACL ? 0 : F_ACL) | (was_dropped("name %u/f ", dir) ? F_NAME : 0) |
                    (leases_of(dir) & (LEASE_ATTR | LEASE_PAGES) ? 0 : D_ALL) |
                    (was_dropped("name %u/new ", dir) ? NEW_NAME : 0);
 
@@ -543,6 +554,104 @@ static void test_lease_a_recalled_inode_is_not_leased_for_a_while(void **state)
     scene_end(dir, ino);
 }
 
+/* As a worker of the driver, for a program on the mount: up to the end of the first page, or as an append from there. */
+struct work {
+    uint32_t ino;
+    unsigned flags;
+};
+
+static void *worker(void *data)
+{
+    static const char buf[3996] = "mmm";
+    const struct work *w = data;
+
+    shmfs_lease_serve_kernel();
+    CHECK_EQ(shmfs_node_write(driver, w->ino, buf, sizeof(buf), 0, w->flags | SHMFS_WRITE_CACHED, NULL),
+             sizeof(buf));
+    return NULL;
+}
+
+static void write_as_worker(uint32_t ino, unsigned flags)
+{
+    struct work w = { ino, flags };
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, worker, &w), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+/* What was answered without a lease may be on its way: the kernel is told again, after the change and before the return. */
+static bool changed_by_then;
+
+static void see_new(const struct shmfs_drop *drop)
+{
+    struct stat st;
+
+    CHECK_EQ(shmfs_stat(observer, "d/f", &st), 0);
+    changed_by_then = (st.st_mode & 07777) == 0640;
+}
+
+static void test_lease_answers_on_their_way_are_followed_by_another_drop(void **state)
+{
+    uint32_t dir, ino;
+    int before;
+
+    scene_make(&dir, &ino);
+    do_chmod();
+    assert_int_equal(shmfs_lease_grant(driver, ino, SHMFS_LEASE_ATTR), 0);
+    observer = api_attach(SHMFS_NOATIME);
+    before = kernel.drops;
+    kernel.before = see_new;
+    changed_by_then = false;
+    MUST(shmfs_chmod(fs, "d/f", 0640));
+    assert_int_equal(drops_since(before), 1);
+    assert_true(changed_by_then);
+    MUST(shmfs_chmod(fs, "d/f", 0600)); /* nobody has asked since */
+    assert_int_equal(drops_since(before), 1);
+    shmfs_detach(observer);
+    scene_end(dir, ino);
+}
+
+/* A4: the kernel learns where a file ends to which the mount writes, and loses what it had there. */
+static void test_lease_a4_a_new_end_is_told_where_the_mount_writes(void **state)
+{
+    uint32_t dir, ino;
+    int before;
+
+    scene_make(&dir, &ino);
+    do_append();
+    do_append(); /* by now no page is leased */
+    before = kernel.drops;
+    do_append();
+    assert_int_equal(drops_since(before), 0); /* nobody writes there */
+    write_as_worker(ino, 0);
+    assert_int_equal(leases_of(ino) & LEASE_PAGES, 0); /* no whole page was written: it keeps none */
+    do_append();
+    assert_int_equal(drops_since(before), 1);
+    assert_true(was_dropped("data %u[%d+1]", ino, BIG + 3));
+    do_write();
+    assert_int_equal(drops_since(before), 1); /* the end is where it was */
+    write_as_worker(ino, SHMFS_WRITE_PAGES);
+    do_append();
+    assert_int_equal(drops_since(before), 3); /* recalled, and told */
+    scene_end(dir, ino);
+}
+
+/* A page that is dropped while a write of it is on its way may be read again too early. */
+static void test_lease_a_write_that_a_drop_has_overtaken_is_doubtful(void **state)
+{
+    uint32_t dir, ino;
+
+    scene_make(&dir, &ino);
+    assert_false(shmfs_lease_doubtful(driver, ino)); /* leased, but nothing was dropped */
+    do_write();
+    do_write_much();
+    assert_false(shmfs_lease_doubtful(driver, ino)); /* dropped, and not read since */
+    CHECK_EQ(shmfs_lease_grant(driver, ino, SHMFS_LEASE_DATA), SHMFS_LEASE_DATA);
+    assert_true(shmfs_lease_doubtful(driver, ino));
+    scene_end(dir, ino);
+}
+
 static void test_lease_names_that_nobody_asked_for_are_made_for_nothing(void **state)
 {
     uint32_t dir, ino;
@@ -649,6 +758,28 @@ static void test_lease_a_driver_that_does_not_answer_is_waited_for_once(void **s
     scene_end(dir, ino);
 }
 
+/* What many changes wait for together is not held against one of them. */
+static void be_slow(const struct shmfs_drop *drop)
+{
+    usleep(100 * 1000);
+}
+
+static void test_lease_a_slow_driver_is_waited_for_each_time(void **state)
+{
+    uint32_t dir, ino;
+
+    scene_make(&dir, &ino);
+    kernel.before = be_slow;
+    for (int i = 0; i < 22; i++) {
+        MUST(shmfs_lease_grant(driver, ino, SHMFS_LEASE_DATA) - SHMFS_LEASE_DATA);
+        do_write();
+        assert_int_equal(driver->rt->driver_late, 0);
+        assert_int_equal(driver->rt->resync, 0);
+    }
+    assert_true(kernel.drops >= 22);
+    scene_end(dir, ino);
+}
+
 static void test_lease_a_dead_driver_is_not_waited_for(void **state)
 {
     uint32_t dir, ino;
@@ -689,7 +820,6 @@ static void test_lease_ends_with_the_mount(void **state)
 }
 
 /* ---- death of writers ------------------------------------------------------------------------------------- */
-
 
 /* A post whose writer is dead is answered all the same, and the next writer has it recalled if need be. */
 static void test_lease_a_writer_that_died_waiting_leaves_no_stale_lease(void **state)
@@ -776,28 +906,15 @@ static void test_lease_who_keeps_dirty_pages_is_alone(void **state)
 
 /* ---- appends of both sides --------------------------------------------------------------------------------- */
 
-/* The first half of an append, as a worker of the driver has it from the kernel. */
-static void *append_half(void *data)
-{
-    static const char buf[3996] = "mmm";
-    unsigned flags = SHMFS_WRITE_APPEND | SHMFS_WRITE_CACHED | SHMFS_WRITE_HALF;
-
-    shmfs_lease_serve_kernel();
-    CHECK_EQ(shmfs_node_write(driver, *(uint32_t *)data, buf, sizeof(buf), 0, flags, NULL), sizeof(buf));
-    return NULL;
-}
-
 static void test_lease_a_direct_append_waits_for_the_rest_of_the_mounts(void **state)
 {
-    pthread_t worker;
     uint64_t start;
 
     put_bytes("log", 'x', 100);
     held = open_file("log", O_RDWR);
     uint32_t ino = number_of("log");
     start = lock_now_ns();
-    CHECK_EQ(pthread_create(&worker, NULL, append_half, &ino), 0);
-    CHECK_EQ(pthread_join(worker, NULL), 0);
+    write_as_worker(ino, SHMFS_WRITE_APPEND | SHMFS_WRITE_HALF);
     assert_int_equal(shmfs_append(held, "d", 1, NULL), 1); /* its rest never comes */
     assert_true(lock_now_ns() - start > 5000000);
     assert_int_equal(fstat_of(held).st_size, 4097);
@@ -815,11 +932,15 @@ int main(void)
         lease_unit(test_lease_what_is_granted_meanwhile_is_recalled_again),
         lease_unit(test_lease_what_is_being_dropped_is_waited_for_by_all),
         lease_unit(test_lease_a_recalled_inode_is_not_leased_for_a_while),
+        lease_unit(test_lease_answers_on_their_way_are_followed_by_another_drop),
+        lease_unit(test_lease_a4_a_new_end_is_told_where_the_mount_writes),
+        lease_unit(test_lease_a_write_that_a_drop_has_overtaken_is_doubtful),
         lease_unit(test_lease_names_that_nobody_asked_for_are_made_for_nothing),
         lease_unit(test_lease_an_absent_name_that_is_there_is_not_leased),
         lease_unit(test_lease_forgotten_inodes_are_not_recalled),
         lease_unit(test_lease_an_entry_of_an_old_listing_gets_no_name),
         lease_unit(test_lease_a_driver_that_does_not_answer_is_waited_for_once),
+        lease_unit(test_lease_a_slow_driver_is_waited_for_each_time),
         lease_unit(test_lease_a_dead_driver_is_not_waited_for),
         lease_unit(test_lease_ends_with_the_mount),
         lease_unit(test_lease_a_writer_that_died_waiting_leaves_no_stale_lease),
