@@ -11,11 +11,15 @@ struct job {
     void *arg;
 };
 
+/* Each worker may have one job of its own that waits, and one that still waits for the request before. */
+enum { THREADS_MAX = 128 };
+
 struct later {
-    pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     struct job *first, **last;
+    pthread_t threads[THREADS_MAX];
+    unsigned nthreads, idle, waiting; /* threads; of them without a job; jobs that no thread has taken */
     bool ending;
 };
 
@@ -25,11 +29,14 @@ static struct job *next_job(struct later *l)
     struct job *job;
 
     pthread_mutex_lock(&l->mutex);
+    l->idle++;
     while (!l->first && !l->ending)
         pthread_cond_wait(&l->changed, &l->mutex);
+    l->idle--;
     job = l->first;
     if (job) {
         l->first = job->next;
+        l->waiting--;
         if (!l->first)
             l->last = &l->first;
     }
@@ -49,6 +56,14 @@ static void *work(void *data)
     return NULL;
 }
 
+static int add_thread(struct later *l)
+{
+    int r = pthread_create(&l->threads[l->nthreads], NULL, work, l);
+
+    l->nthreads += r == 0;
+    return -r;
+}
+
 int later_start(struct later **ret)
 {
     struct later *l = calloc(1, sizeof(*l));
@@ -59,10 +74,10 @@ int later_start(struct later **ret)
     pthread_mutex_init(&l->mutex, NULL);
     pthread_cond_init(&l->changed, NULL);
     l->last = &l->first;
-    r = pthread_create(&l->thread, NULL, work, l);
-    if (r != 0) {
+    r = add_thread(l);
+    if (r < 0) {
         free(l);
-        return -r;
+        return r;
     }
     *ret = l;
     return 0;
@@ -72,9 +87,10 @@ void later_stop(struct later *l)
 {
     pthread_mutex_lock(&l->mutex);
     l->ending = true;
-    pthread_cond_signal(&l->changed);
+    pthread_cond_broadcast(&l->changed);
     pthread_mutex_unlock(&l->mutex);
-    pthread_join(l->thread, NULL);
+    for (unsigned i = 0; i < l->nthreads; i++) /* none is added any more */
+        pthread_join(l->threads[i], NULL);
 }
 
 void later_free(struct later *l)
@@ -95,6 +111,9 @@ bool later_do(struct later *l, void (*fn)(void *arg), void *arg)
     if (taken) {
         *l->last = job;
         l->last = &job->next;
+        l->waiting++;
+        if (l->waiting > l->idle && l->nthreads < THREADS_MAX)
+            add_thread(l); /* or else one of those that are there comes to it */
         pthread_cond_signal(&l->changed);
     }
     pthread_mutex_unlock(&l->mutex);

@@ -14,7 +14,7 @@
 
 #define A r->path[0]
 
-enum { OFF, LEN, TAG, PAGE = 4096 };
+enum { OFF, LEN, TAG, MIDDLE, PAGE = 4096 };
 
 /* ---- plans --------------------------------------------------------------------------------------- */
 
@@ -90,6 +90,15 @@ static void plan_append(struct round *r)
 {
     begin(r, some_size(r));
     overwrite(r, r->before_size, 1 + draw(r, 9000));
+}
+
+/* Twice: directly, and then through a mount that has not heard of it, by two requests. */
+static void plan_append_behind(struct round *r)
+{
+    begin(r, 3 * PAGE + draw(r, PAGE / 2) + 1);
+    overwrite(r, r->before_size, PAGE + draw(r, 9000));
+    r->n[MIDDLE] = r->after_size;
+    overwrite(r, r->after_size, PAGE + draw(r, 9000));
 }
 
 static void plan_truncate_down(struct round *r)
@@ -260,6 +269,22 @@ static void act_append(struct round *r, const struct face *f)
     close_it(r, f, &h);
 }
 
+/* The kernel learns where the end is when it asks: what it is told to drop must not make it ignore the answer. */
+static void act_append_behind(struct round *r, const struct face *f)
+{
+    size_t start = r->before_size, middle = r->n[MIDDLE];
+    struct handle h;
+
+    if (!opened(r, f, O_WRONLY | O_APPEND, &h)) /* first: opening asks, too */
+        return;
+    expect(r, F_DIRECT, "append", A, face_write(F_DIRECT, A, r->after + start, middle - start, 0, true),
+           (long)(middle - start));
+    expect(r, f, "append", A, face_append(&h, r->after + middle, r->after_size - middle),
+           (long)(r->after_size - middle));
+    equal(r, f, "end", (uint64_t)lseek(h.fd - 1, 0, SEEK_END), r->after_size);
+    close_it(r, f, &h);
+}
+
 static void act_truncate(struct round *r, const struct face *f)
 {
     expect(r, f, "truncate", A, face_truncate(f, A, (off_t)r->after_size), 0);
@@ -413,6 +438,15 @@ const struct litmus_kind litmus_data[] = {
     DATA("write-big", plan_write_big, act_write, 1),
     DATA("write-beyond", plan_write_beyond, act_write, 8),
     DATA("append", plan_append, act_append, 8),
+    { .name = "append-behind",
+      .plan = plan_append_behind,
+      .setup = setup,
+      .warm = warm,
+      .act = act_append_behind,
+      .check = check,
+      .weight = 6,
+      .paths = 1,
+      .only = ONLY_MOUNT },
     DATA("truncate-down", plan_truncate_down, act_truncate, 8),
     DATA("truncate-up", plan_truncate_up, act_truncate, 8),
     DATA("truncate-both", plan_truncate_both, act_truncate_both, 8),
