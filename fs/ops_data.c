@@ -30,65 +30,90 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 
 /* ---- appends ------------------------------------------------------------------------------------ */
 
-enum {
-    PAGE = 4096,
-    MISPLACED_MS =
-        2, /* for the kernel to drop pages: it may be waiting for the one that this request has locked */
-};
+/*
+ * How long a write waits for the kernel to drop pages, in ms: those that nobody but a reader can have locked, and
+ * the one that its request may have locked itself, which is then not dropped before the answer.
+ */
+enum { PAGE = 4096, MOST_MS = 20, LOCKED_MS = 2 };
 
+/* What a write has in the wrong pages: bytes [from, to), and of their pages the one that the request ends in. */
 struct misplaced {
     const struct driver *driver;
     fuse_ino_t ino;
-    off_t off, n; /* what is to be dropped */
-    off_t end;    /* of what was written */
-    sem_t done;
+    off_t from, to, last;
+    off_t end;       /* of what was written */
+    sem_t most, all; /* is dropped: but for the last page; that, too */
     atomic_int users;
 };
 
 static void misplaced_put(struct misplaced *m)
 {
     if (atomic_fetch_sub(&m->users, 1) == 1) {
-        sem_destroy(&m->done);
+        sem_destroy(&m->most);
+        sem_destroy(&m->all);
         free(m);
     }
+}
+
+static void misplaced_drop(const struct misplaced *m, off_t from, off_t to)
+{
+    if (from < to)
+        fuse_lowlevel_notify_inval_inode(m->driver->session, m->ino, from, to - from);
 }
 
 static void misplaced_later(void *arg)
 {
     struct misplaced *m = arg;
+    off_t behind = m->last + PAGE;
 
+    misplaced_drop(m, m->from, m->last < m->to ? m->last : m->to);
+    misplaced_drop(m, behind > m->from ? behind : m->from, m->to);
+    sem_post(&m->most);
     raw_raise_size(m->driver, (uint32_t)m->ino, (uint64_t)m->end);
-    fuse_lowlevel_notify_inval_inode(m->driver->session, m->ino, m->off, m->n);
-    sem_post(&m->done);
+    misplaced_drop(m, m->last, behind);
+    sem_post(&m->all);
     misplaced_put(m);
+}
+
+static void await(sem_t *what, long ms)
+{
+    struct timespec end;
+
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_nsec += ms * 1000000L;
+    end.tv_sec += end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    while (sem_timedwait(what, &end) < 0 && errno == EINTR)
+        ;
 }
 
 /*
  * The kernel has what it wrote in the wrong pages (an append that went to `at`, and not to `off`), or may have read a
- * page again before that was written, and drops them before who wrote hears of it. A page that the request has locked
- * cannot be dropped so long, but is not kept either.
+ * page again before that was written, and drops them before who wrote hears of it. The page that the request ends in
+ * cannot be dropped so long if the request has it locked, but then it is not kept either.
  */
-static void drop_misplaced(const struct driver *d, fuse_ino_t ino, off_t off, off_t at, ssize_t n)
+static void drop_misplaced(const struct driver *d, fuse_ino_t ino, off_t off, off_t at, off_t n)
 {
     struct misplaced *m = calloc(1, sizeof(*m));
-    off_t from = at < off ? at : off, to = at < off ? off : at;
-    struct timespec end;
 
     if (!m)
         return;
     *m = (struct misplaced){
-        .driver = d, .ino = ino, .off = from, .n = to + n - from, .end = at + n, .users = 2
+        .driver = d,
+        .ino = ino,
+        .from = at < off ? at : off,
+        .to = (at < off ? off : at) + n,
+        .last = (off + n - 1) / PAGE * PAGE,
+        .end = at + n,
+        .users = 2,
     };
-    sem_init(&m->done, 0, 0);
-    if (!later_do(d->later, misplaced_later, m))
+    sem_init(&m->most, 0, 0);
+    sem_init(&m->all, 0, 0);
+    if (!later_do(d->later, misplaced_later, m)) {
         misplaced_put(m);
-    else {
-        clock_gettime(CLOCK_REALTIME, &end);
-        end.tv_nsec += MISPLACED_MS * 1000000L;
-        end.tv_sec += end.tv_nsec / 1000000000;
-        end.tv_nsec %= 1000000000;
-        while (sem_timedwait(&m->done, &end) < 0 && errno == EINTR)
-            ;
+    } else {
+        await(&m->most, MOST_MS);
+        await(&m->all, LOCKED_MS);
     }
     misplaced_put(m);
 }
@@ -115,7 +140,9 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
     do
         n = shmfs_node_write(d->fs, (uint32_t)ino, buf, size, off, flags, &at);
     while (serve_again((int)n, &tries));
-    if (n > 0 && d->cache == CACHE_COHERENT && (at != off || shmfs_lease_doubtful(d->fs, (uint32_t)ino)))
+    /* A page that is being written back stays where it is until we have answered. */
+    bool doubtful = !fi->writepage && shmfs_lease_doubtful(d->fs, (uint32_t)ino);
+    if (n > 0 && d->cache == CACHE_COHERENT && (at != off || doubtful))
         drop_misplaced(d, ino, off, at, n);
     if (n < 0)
         op_error(req, (int)n);
