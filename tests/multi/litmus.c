@@ -8,8 +8,9 @@
  *
  *   litmus [--cache coherent|none|writeback] [--seconds N] [--rounds N] [--seed N] [--only KIND[,KIND...]]
  *          [--except KIND[,KIND...]] [--teams N] [--actors N] [--driver-option OPT] [--list]
+ *          [--preload LIBRARY --forget LEASES]
  *
- * --rounds: of all teams together. With --cache writeback the writers call fsync. Needs root and /dev/fuse, and BUILD
+ * --rounds: of all teams together. --forget: with forget_lease.c preloaded, the driver is broken, and must be seen to be. With --cache writeback the writers call fsync. Needs root and /dev/fuse, and BUILD
  * or the driver in build/.
  */
 #include "litmus.h"
@@ -33,7 +34,7 @@ enum { HANG_SECONDS = 20, MOUNT_SECONDS = 20 };
 struct litmus_run run = { .seed = 1, .rounds = UINT64_MAX, .teams = 4, .actors = 3, .cache = "coherent" };
 
 static unsigned seconds = 10;
-static const char *only, *except, *driver_option = "";
+static const char *only, *except, *driver_option = "", *preload, *forget;
 static char build[200], log_path[LITMUS_PATH + 10];
 static pid_t driver;
 
@@ -105,6 +106,9 @@ static pid_t start(const char *program, const char *const argv[])
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (freopen(log_path, "a", stderr) == NULL || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+            _exit(126);
+        if (preload != NULL && forget != NULL &&
+            (setenv("LD_PRELOAD", preload, 1) < 0 || setenv("FORGET", forget, 1) < 0))
             _exit(126);
         execv(program, (char *const *)(uintptr_t)argv);
         fprintf(stderr, "%s: %s; name the build directory with BUILD\n", program, strerror(errno));
@@ -393,6 +397,8 @@ static int options(int argc, char **argv)
         { "actors", required_argument, NULL, 'a' },
         { "list", no_argument, NULL, 'l' },
         { "driver-option", required_argument, NULL, 'd' },
+        { "preload", required_argument, NULL, 'p' },
+        { "forget", required_argument, NULL, 'f' },
         { NULL, 0, NULL, 0 },
     };
     int opt, ret = 0;
@@ -418,6 +424,10 @@ static int options(int argc, char **argv)
             run.actors = (unsigned)v;
         else if (opt == 'd')
             driver_option = optarg;
+        else if (opt == 'p')
+            preload = optarg;
+        else if (opt == 'f')
+            forget = optarg;
         else if (opt == 'l')
             ret = 1;
         else
@@ -472,8 +482,9 @@ int main(int argc, char **argv)
         failed = prepare();
     if (failed == 0)
         failed = supervise();
-    if (report((double)(litmus_clock() - from) / 1e9) > 0)
-        failed = 1;
+    bool stale = report((double)(litmus_clock() - from) / 1e9) > 0;
+    if (stale != (forget != NULL))
+        failed = complain("litmus", stale ? "there were stale answers" : "did not see what was forgotten");
     failed |= driver_stop();
     failed |= check_region();
     if (failed != 0)
