@@ -1,0 +1,54 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# P3 where something is in the way: a driver that is stopped or dead while a program beside the mount changes what the
+# kernel has cached. What the two see of each other otherwise is tests/multi/litmus.c's.
+T_BUILD=$(realpath -m "${BUILD:-$(dirname "$0")/../../build}")
+. "$(dirname "$0")/lib.sh"
+[ -e "$BUILD/tests/direct" ] || install -D "$T_BUILD/tests/direct" "$BUILD/tests/direct"
+export DIRECT=$BUILD/tests/direct
+
+sees() { [ "$(cat "$1")" = "$2" ] 2>/dev/null; }
+now_ms() { date +%s%3N; }
+write_within() { # LEAST MOST TEXT: of milliseconds
+    local from=$(now_ms) took
+    "$DIRECT" "$REGION" write f "$3"
+    took=$(($(now_ms) - from))
+    [ $took -ge "$1" ] && [ $took -le "$2" ] || fail "a direct write of '$3' took $took ms, not $1 to $2"
+}
+
+# docs/COHERENCE.md: 2 s at most, once; then nobody waits, and when the driver is back it drops everything.
+stopped() {
+    echo one >"$MNT/f"
+    ls -l "$MNT" >/dev/null
+    sees "$MNT/f" one || fail "the mount does not see what it wrote"
+    kill -STOP "$DRIVER"
+    write_within 1000 15000 two
+    write_within 0 1900 three
+    "$DIRECT" "$REGION" write new fresh
+    kill -CONT "$DRIVER"
+    wait_for 20 sees "$MNT/f" three || fail "the mount still sees '$(cat "$MNT/f")'"
+    wait_for 20 sees "$MNT/new" fresh || fail "a file that was made meanwhile does not appear"
+    write_within 0 1900 four
+    sees "$MNT/f" four || fail "the mount sees '$(cat "$MNT/f")' after the driver had caught up"
+    note "a driver that is stopped"
+}
+
+# A writer does not wait for the dead; the next driver begins with nothing.
+killed() {
+    echo one >"$MNT/f"
+    sees "$MNT/f" one || fail "the mount does not see what it wrote"
+    kill -KILL "$DRIVER"
+    wait_for 20 gone "$DRIVER" || fail "the driver outlives SIGKILL"
+    write_within 0 1900 two
+    umount "$MNT"
+    fs_mount
+    sees "$MNT/f" two || fail "the next mount sees '$(cat "$MNT/f")'"
+    note "a driver that is dead"
+}
+
+# As root: who mounts makes no difference to what the kernel keeps.
+WHO=root
+fs_mount
+stopped
+killed
+fs_end
