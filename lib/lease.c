@@ -50,10 +50,13 @@ static enum recall_state recall_state(const struct slot *slot)
     return (enum recall_state)(LOAD(&slot->recall.state) & 3);
 }
 
-/* The driver did not drop it in time: the change is made all the same, and everything dropped later. */
+/*
+ * The driver did not drop it in time: the change is made all the same, and everything dropped later. What the slot
+ * says may be of an operation before, which failed after all: it counts while the driver is late.
+ */
 static bool goes_on_without(struct txn *t)
 {
-    if (likely(recall_state(t->slot) != RECALL_LATE))
+    if (likely(recall_state(t->slot) != RECALL_LATE) || LOAD(&t->fs->rt->driver_late) == 0)
         return false;
     STORE(&t->slot->recall.unrecalled, 1u);
     ORDER(); /* before the change, for who would have to bury it */
@@ -258,10 +261,12 @@ void lease_confirm(struct shmfs *fs, struct slot *slot)
 
 void shmfs_lease_settle(struct shmfs *fs, uint32_t ino)
 {
-    const struct inode_rt *rt = &fs->inode_rts[ino];
+    struct inode_rt *rt = &fs->inode_rts[ino];
 
     for (int naps = 0; naps < TOLD_MS * 1000 / NAP_US && (LOAD(&rt->leases) & LEASE_GROWN) != 0; naps++)
         nap_us(NAP_US);
+    if ((LOAD(&rt->leases) & LEASE_GROWN) != 0) /* whoever was to tell it is dead */
+        __atomic_fetch_and(&rt->leases, ~(uint32_t)LEASE_GROWN, __ATOMIC_SEQ_CST);
 }
 
 /* ---- grants -------------------------------------------------------------------------------------- */
@@ -295,6 +300,8 @@ uint32_t lease_give(struct txn *t, uint32_t ino, uint32_t kinds)
     if (!leases_given(t->fs))
         return 0;
     renew(t->fs, rt);
+    if (unlikely(LOAD_RELAXED(&rt->wanted) != 0) && !is_before(now_ms(), LOAD(&rt->wanted)))
+        STORE(&rt->wanted, 0u); /* who wanted it is dead: the number would come round again */
     if ((kinds & LEASE_ATTR) != 0 && is_cooling(rt))
         kinds ^= LEASE_ATTR | LEASE_ASKED;
     if (kinds == 0)
@@ -328,7 +335,8 @@ bool lease_give_absent(struct txn *t, uint32_t dir, uint64_t key)
 
 /*
  * A read of the mount holds back while a writer waits for its turn. True: the kernel is being told to drop the
- * pages of this inode, and began with it after this read had come: it will drop what this one brings, too.
+ * pages of this inode, and began with it after this read had come: it will drop what this one brings, too, and
+ * LEASE_GOING stands for it until then.
  */
 static bool hold_back(const struct inode_rt *rt, uint16_t before, bool pages)
 {
@@ -345,6 +353,7 @@ static bool hold_back(const struct inode_rt *rt, uint16_t before, bool pages)
 int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds)
 {
     struct inode_rt *rt = &fs->inode_rts[ino];
+    bool goes_along = false;
     uint16_t before;
     struct txn t;
     int r;
@@ -354,14 +363,22 @@ int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds)
     before = LOAD(&rt->dropping);
     if (likely(LOAD(&rt->wanted) == 0) && (LOAD(&rt->leases) & kinds) == kinds && of_this_mount(fs, rt))
         return (int)kinds;
-    if ((kinds & (LEASE_DATA | LEASE_ACL)) != 0 && hold_back(rt, before, kinds == LEASE_DATA))
-        return (int)kinds;
+    if ((kinds & (LEASE_DATA | LEASE_ACL)) != 0)
+        goes_along = hold_back(rt, before, kinds == LEASE_DATA);
     r = txn_begin(fs, &t);
     if (r < 0)
         return r;
     r = txn_lock_inode(&t, ino);
-    if (r == 0)
+    if (r == 0 && goes_along) {
+        /*
+         * No flag: the page is dropped, or LEASE_REST stands for it. But a writer that looked before the drop began may
+         * be at its change still, hence the lock; and one to whom this page was dropped before must recall it again.
+         */
+        rt->grants++;
+        r = (int)kinds;
+    } else if (r == 0) {
         r = (int)lease_give(&t, ino, kinds);
+    }
     txn_commit(&t);
     return r;
 }

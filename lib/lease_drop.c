@@ -39,9 +39,9 @@ static void leases_take(struct inode_rt *rt, uint32_t clear)
         ;
 }
 
-static void leases_taken(struct shmfs *fs, uint32_t ino)
+static void leases_taken(struct shmfs *fs, uint32_t ino, uint32_t what)
 {
-    __atomic_fetch_and(&fs->inode_rts[ino].leases, ~(uint32_t)(LEASE_GOING | LEASE_GROWN), __ATOMIC_SEQ_CST);
+    __atomic_fetch_and(&fs->inode_rts[ino].leases, ~what, __ATOMIC_SEQ_CST);
 }
 
 /* It has changed, and who changed it is about to return. */
@@ -51,10 +51,10 @@ static void inode_confirm(struct shmfs *fs, const struct recall_inode *ri, struc
     uint64_t to = MIN(ri->to, (uint64_t)INT64_MAX);
 
     cool_down(rt);
-    *ret = (struct shmfs_drop_inode){ .ino = ri->ino.n, .dir = is_dir(fs, ri->ino.n) };
+    *ret = (struct shmfs_drop_inode){ .ino = ri->ino.n, .dir = is_dir(fs, ri->ino.n), .confirms = true };
     if ((ri->kinds & LEASE_WRITTEN) != 0 && ri->from < to)
         *ret = (struct shmfs_drop_inode){
-            .ino = ri->ino.n, .pages = true, .from = ri->from, .len = to - ri->from
+            .ino = ri->ino.n, .confirms = true, .pages = true, .from = ri->from, .len = to - ri->from
         };
     leases_take(rt, LEASE_ASKED);
 }
@@ -75,9 +75,10 @@ static void inode_take(struct shmfs *fs, const struct recall_inode *ri, struct s
         ret->len = ri->to > INT64_MAX ? 0 : MAX(ri->to, ri->from + 1) - ri->from;
         __atomic_fetch_or(&rt->leases, LEASE_REST, __ATOMIC_SEQ_CST); /* before the other is cleared */
     }
-    if (ret->pages)
-        __atomic_fetch_add(&rt->dropping, 1, __ATOMIC_SEQ_CST);
     leases_take(rt, clear | LEASE_ASKED);
+    if (ret->pages &&
+        (LOAD_RELAXED(&rt->dropping) & 1) == 0) /* last: a read that sees it may count on LEASE_GOING */
+        __atomic_fetch_add(&rt->dropping, 1, __ATOMIC_SEQ_CST);
 }
 
 static bool name_take(struct shmfs *fs, const struct recall_name *rn, struct shmfs_drop_name *ret)
@@ -104,14 +105,16 @@ static bool slot_take(struct shmfs *fs, uint32_t index, struct shmfs_drop *ret)
     *ret = (struct shmfs_drop){ .slot = index, .post = word };
     for (uint32_t i = 0; i < MIN(rc.nnames, (uint32_t)RECALL_NAMES); i++)
         ret->nnames += name_take(fs, &rc.names[i], &ret->names[ret->nnames]);
-    for (uint32_t i = 0; i < MIN(rc.ninodes, (uint32_t)RECALL_INODES); i++) {
-        uint32_t ino = rc.inodes[i].ino.n;
-
-        if (!region_inode_ok(fs, ino))
+    rc.ninodes = MIN(rc.ninodes, (uint32_t)RECALL_INODES);
+    /* First who waited for the drop before this one: an inode may be listed twice, and is taken below. */
+    for (uint32_t i = 0; i < rc.ninodes; i++) {
+        if (rc.inodes[i].kinds == LEASE_GOING && region_inode_ok(fs, rc.inodes[i].ino.n))
+            leases_taken(fs, rc.inodes[i].ino.n, LEASE_GOING);
+    }
+    for (uint32_t i = 0; i < rc.ninodes; i++) {
+        if (rc.inodes[i].kinds == LEASE_GOING || !region_inode_ok(fs, rc.inodes[i].ino.n))
             continue;
-        if (rc.inodes[i].kinds == LEASE_GOING)
-            leases_taken(fs, ino); /* they waited for the drop before this one */
-        else if ((rc.inodes[i].kinds & LEASE_CONFIRM) != 0)
+        if ((rc.inodes[i].kinds & LEASE_CONFIRM) != 0)
             inode_confirm(fs, &rc.inodes[i], &ret->inodes[ret->ninodes++]);
         else
             inode_take(fs, &rc.inodes[i], &ret->inodes[ret->ninodes++]);
@@ -138,15 +141,22 @@ int shmfs_lease_next(struct shmfs *fs, int timeout_ms, struct shmfs_drop *ret)
     for (bool waited = false;; waited = true) {
         uint32_t bell = LOAD(&fs->rt->recall_bell);
 
+        if (LOAD_RELAXED(&fs->rt->driver_late) != 0)
+            STORE(&fs->rt->driver_late, 0u); /* here we are */
         if (__atomic_exchange_n(&fs->rt->resync, 0, __ATOMIC_SEQ_CST) != 0) {
             *ret = (struct shmfs_drop){ .everything = true };
             return 1;
         }
-        for (uint32_t i = 0; i < RECALL_WORDS; i++) {
-            uint64_t word = LOAD(&fs->rt->recall_map[i]);
+        for (uint32_t i = 0; i < RECALL_WORDS * 64; i++) {
+            uint32_t bit = (fs->recall_last + 1 + i) % (RECALL_WORDS * 64); /* all have their turn */
+            uint64_t word = LOAD_RELAXED(&fs->rt->recall_map[bit / 64]);
 
-            if (word != 0 && bit_take(fs, i * 64 + (uint32_t)__builtin_ctzll(word), ret))
+            if (word == 0)
+                i += 63 - bit % 64; /* nor is there another in it */
+            else if ((word >> bit % 64 & 1) != 0 && bit_take(fs, bit, ret)) {
+                fs->recall_last = bit;
                 return 1;
+            }
         }
         if (waited)
             return 0;
@@ -163,7 +173,8 @@ void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
 
         if ((LOAD_RELAXED(dropping) & 1) != 0) /* by us, and nobody else */
             __atomic_fetch_add(dropping, 1, __ATOMIC_SEQ_CST);
-        leases_taken(fs, drop->inodes[i].ino);
+        leases_taken(fs, drop->inodes[i].ino,
+                     LEASE_GOING | (drop->inodes[i].confirms ? (uint32_t)LEASE_GROWN : 0));
     }
     STORE(&fs->rt->driver_late, 0u);
     if (drop->everything)
@@ -198,7 +209,7 @@ static bool is_reserved(const struct shmfs *fs, uint32_t ino)
 bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino)
 {
     if (*ino != 0)
-        leases_taken(fs, *ino); /* the one before is dropped */
+        leases_taken(fs, *ino, LEASE_GOING | LEASE_GROWN); /* the one before is dropped */
     while (++*ino < fs->l.ninodes) {
         if (!is_reserved(fs, *ino)) {
             *ino |= INODE_CHUNK - 1; /* the next may be */

@@ -213,6 +213,7 @@ struct shmfs_drop_inode {
     uint32_t ino;
     bool pages; /* besides attributes and ACLs */
     bool dir;
+    bool confirms;      /* what has changed already */
     uint64_t from, len; /* bytes; len 0: to the end */
 };
 struct shmfs_drop {

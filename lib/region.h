@@ -60,6 +60,7 @@ struct shmfs {
     int (*bury_all)(struct shmfs *fs);
     /* And lease.c: what the transaction wanted recalled. For who holds nothing. */
     void (*recall)(struct shmfs *fs, struct slot *slot);
+    uint32_t recall_last; /* driver: the bit of recall_map that had its turn */
     bool (*confirm_list)(struct txn *t);
     void (*confirm)(struct shmfs *fs, struct slot *slot);
     /* The same for txn.c: a thread of ours ended within a transaction. */

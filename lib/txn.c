@@ -524,6 +524,9 @@ void txn_release_others(struct txn *t, uint32_t ino)
 {
     uint32_t kept = 0;
 
+    if (unlikely(t->unrecalled))
+        txn_resync(t->fs, t->slot); /* before anybody sees the others */
+
     for (uint32_t i = 0; i < t->nheld; i++) {
         struct held h = t->held[i];
 
