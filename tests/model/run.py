@@ -6,7 +6,7 @@ A scenario is a model with macros that bound it. It must verify without an error
 with one more macro, which breaks one rule of the protocol; it must give the error that is named. Without
 arguments all models are run; with --trail, what a mutant does is shown step by step:
 
-    run.py [lock] [use]
+    run.py [lock] [use] [lease]
     run.py --trail burial NO_STAMP_CHECK
 """
 import argparse
@@ -39,6 +39,13 @@ SCENARIOS = {
     "records": ("use", "-DDEATHS=1", SAFETY),
     "two-tenders": ("use", "-DDEATHS=2 -DFILES=1 -DTENDERS=2", SAFETY),
     "fork": ("use", "-DDEATHS=1 -DFILES=1 -DFORK", SAFETY),
+    "attributes": ("lease", "-DREADS=2", SAFETY),
+    "pages": ("lease", "-DPAGES=1 -DREADS=2", SAFETY),
+    "parts": ("lease", "-DPAGES=2 -DREADS=1", SAFETY),
+    "same-twice": ("lease", "-DTWICE -DREADS=1", SAFETY),
+    "late": ("lease", "-DSTOPS -DDEATHS=1 -DREADS=0", SAFETY),
+    "after-late": ("lease", "-DSTOPS -DROUNDS=2 -DREADS=0", SAFETY),
+    "turns": ("lease", "-DPAGES=1 -DREADS=1 -DSTAYS_COOL", PROGRESS),
 }
 
 # (scenario, macro, error, the rule that it breaks)
@@ -70,6 +77,25 @@ MUTANTS = [
     ("two-tenders", "BLIND_CLEAR", ASSERTION, "records of the dead are cleared under the lock"),
     ("two-tenders", "NO_INC_CHECK", ASSERTION, "whose the entry is, is asked again under the lock"),
     ("fork", "NO_COPY_COUNT", ASSERTION, "who looks at the records looks again if some were copied meanwhile"),
+    ("attributes", "CLEAR_LAST", ASSERTION, "a lease is cleared before the kernel drops (I14)"),
+    ("attributes", "NO_GOING", ASSERTION, "until the kernel has dropped, LEASE_GOING stands for it (I14)"),
+    ("attributes", "CHANGE_FIRST", ASSERTION, "a lease is taken back before the change"),
+    ("attributes", "GRANT_WITHOUT_LOCK", ASSERTION, "a grant is made under the inode's lock, where the flag is not set"),
+    ("attributes", "GRANT_LAST", ASSERTION, "a grant is made before the state that is answered is read (I11)"),
+    ("attributes", "NO_VERSIONS", ASSERTION, "the kernel ignores attributes asked for before the last invalidation"),
+    ("attributes", "RING_FIRST", STUCK, "the bell is rung once the bit is set"),
+    ("pages", "NO_GRANTS", ASSERTION, "a recall counts only if nothing was granted since"),
+    ("pages", "NO_PAGE_LOCK", ASSERTION, "INVAL_INODE waits for a page that is being read"),
+    ("pages", "HOLDS_LOCK", STUCK, "who waits for the driver holds nothing (I13)"),
+    ("pages", "NO_BEFORE", ASSERTION, "a READ that came within a drop needs a lease"),
+    ("pages", "UNLOCKED_WHEN_GOING", ASSERTION, "a READ that needs no lease waits for who has the lock"),
+    ("pages", "ODD_FIRST", ASSERTION, "LEASE_GOING is set before a READ can see that a drop is under way"),
+    ("parts", "UNCOUNTED_WHEN_GOING", ASSERTION, "a READ that needs no lease counts as a grant"),
+    ("same-twice", "GOING_IN_ORDER", ASSERTION, "what waits for an earlier drop is looked at before any is begun"),
+    ("late", "NO_RESYNC", ASSERTION, "who buries a writer that did not wait has all dropped"),
+    ("late", "NOTED_LATE", ASSERTION, "a change that was not recalled is noted before it is made"),
+    ("late", "NOTE_CLEARED_FIRST", ASSERTION, "the note stays until all is to be dropped"),
+    ("after-late", "LATE_STAYS", ASSERTION, "that the driver was late counts while it is late"),
 ]
 
 
