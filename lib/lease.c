@@ -7,7 +7,8 @@ enum {
     WANTED_MS = 3,      /* for which reads hold back, if the writer never comes */
     PATIENCE_MS = 2000, /* with the driver */
     ALIVE_MS = 20,      /* between looks whether the driver is */
-    TURN_MS = 10,
+    TURN_MS =
+        100, /* for the rest of an append to come: it does in microseconds, but the machine may be busy */
     TOLD_MS = 20, /* for the kernel to learn of a new end, which takes microseconds */
     NAP_US = 50,
 };

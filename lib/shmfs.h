@@ -97,7 +97,8 @@ enum shmfs_flags {
  * has mapped is not pinned: once the file is changed by others the bytes may be those of another file.
  *
  * -ENOENT, -EACCES; -EINVAL: neither a region nor its mount, or unknown flags; -EUCLEAN: a region
- * of another version or layout, or damaged; -EBUSY: held up by another attach for 5 seconds;
+ * of another version or layout, or damaged; -EBUSY: held up by another attach for 5 seconds, or
+ * mounted with cache=writeback, which leaves SHMFS_RDONLY;
  * -EUSERS: the process table is full; -ENOMEM, -EMFILE.
  */
 int shmfs_attach(const char *where, unsigned flags, struct shmfs **ret_fs);
@@ -169,7 +170,7 @@ int shmfs_map(struct shmfs_file *file, off_t off, size_t len, int prot, void **r
 int shmfs_unmap(struct shmfs *fs, void *addr, size_t len);
 /*
  * Publishes what was stored through pointers into [off, off + len): times and version of the file change,
- * who waits in shmfs_wait() wakes, the mount sees the bytes.
+ * who waits in shmfs_wait() wakes, the mount sees the bytes. Waits until the kernel has dropped what it has of them.
  */
 int shmfs_msync(struct shmfs_file *file, off_t off, size_t len);
 
