@@ -150,13 +150,13 @@ static int lookup(struct shmfs *fs, uint32_t parent, const struct dir_name *name
     return -EUCLEAN; /* the entry names what is not there, and stays */
 }
 
-/* "." and "..", which handles decoded by file servers ask for. */
+/* "." and "..", which the kernel asks for to make something of a file handle: of files, too, the former. */
 static int lookup_dots(struct shmfs *fs, uint32_t ino, bool parent, bool ref, struct shmfs_attr *ret)
 {
     struct shmfs_attr attr;
     int r = attr_read(fs, ino, &attr);
 
-    if (r == 0 && !S_ISDIR(attr.mode))
+    if (r == 0 && parent && !S_ISDIR(attr.mode))
         r = -ENOTDIR;
     if (r == 0 && parent) {
         ino = LOAD_RELAXED(&inode_at(fs, ino)->parent.n);
