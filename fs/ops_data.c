@@ -15,13 +15,14 @@
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
     void *buf = serve_buffer(size);
+    struct shmfs *fs = op_driver(req)->fs;
     ssize_t n = -ENOMEM;
 
-    (void)fi;
     if (buf)
         n = op_lease(op_driver(req), ino, SHMFS_LEASE_DATA);
     if (n == 0)
-        n = shmfs_node_read(op_driver(req)->fs, (uint32_t)ino, buf, size, off);
+        n = fi->flags & O_NOATIME ? shmfs_node_peek(fs, (uint32_t)ino, buf, size, off)
+                                  : shmfs_node_read(fs, (uint32_t)ino, buf, size, off);
     if (n < 0)
         op_error(req, (int)n);
     else

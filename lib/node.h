@@ -337,6 +337,8 @@ int shmfs_node_ref(struct shmfs *fs, uint32_t parent, const struct shmfs_dirent 
 ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);
 
 enum shmfs_write_flags {
+/* The same for O_NOATIME: leaves atime alone. */
+ssize_t shmfs_node_peek(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);
     SHMFS_WRITE_KILL_PRIV = 1, /* clear set-id bits and file capabilities in the same transaction */
     SHMFS_WRITE_APPEND = 2,    /* off is ignored; the data goes to the end */
     SHMFS_WRITE_CACHED = 4,    /* the kernel has it in its pages */

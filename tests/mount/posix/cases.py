@@ -36,11 +36,6 @@ if "cache=writeback" in os.environ.get("SHMFS_TEST_OPTS", ""):
         # The pages that were written are still cached: the driver does not learn of the read.
         r"meta\.access_time: read of a changed file$",
     ]
-if "cache=none" in os.environ.get("SHMFS_TEST_OPTS", ""):
-    ALLOWED += [
-        # Every read is a request, and the request does not say O_NOATIME.
-        r"meta\.access_time: O_NOATIME$",
-    ]
 
 
 def all_cases():
