@@ -5,6 +5,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "later.h"
@@ -160,10 +161,25 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
                   struct fuse_file_info *fi)
+/*
+ * RLIMIT_FSIZE of the caller: the kernel looks at it only where the size is to grow, but on tmpfs also for blocks
+ * behind the end.
+ */
+static bool beyond_limit(fuse_req_t req, fuse_ino_t ino, int mode, uint64_t end)
+{
+    struct shmfs_attr attr;
+    struct rlimit limit;
+
+    if ((mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) != FALLOC_FL_KEEP_SIZE ||
+        prlimit(fuse_req_ctx(req)->pid, RLIMIT_FSIZE, NULL, &limit) < 0 || end <= limit.rlim_cur)
+        return false;
+    return shmfs_node_getattr(op_driver(req)->fs, (uint32_t)ino, &attr) == 0 && end > attr.size;
+}
+
 {
     struct shmfs *fs = op_driver(req)->fs;
     unsigned tries = 0;
-    int r = op_kill_priv(req, ino);
+    int r = beyond_limit(req, ino, mode, (uint64_t)off + (uint64_t)length) ? -EFBIG : op_kill_priv(req, ino);
 
     (void)fi;
     if (r == 0) {

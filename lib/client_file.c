@@ -487,13 +487,15 @@ ssize_t shmfs_append(struct shmfs_file *f, const void *buf, size_t n, off_t *ret
 int shmfs_fallocate(struct shmfs_file *f, int mode, off_t off, off_t len)
 {
     const struct cred *cred = client_cred(f->fs);
+    const struct inode *in = inode_at(f->fs, f->ino);
     struct shmfs_attr attr = { 0 }, after;
     int r = enter_file(f, WANT_WRITE);
 
     if (r < 0)
         return r;
-    if ((mode & FALLOC_FL_KEEP_SIZE) == 0 && off >= 0 && len > 0 && off <= INT64_MAX - len &&
-        (uint64_t)(off + len) > cred->fsize_limit)
+    /* As tmpfs has it: also blocks behind the end count against the limit. */
+    if ((mode & FALLOC_FL_PUNCH_HOLE) == 0 && off >= 0 && len > 0 && off <= INT64_MAX - len &&
+        (uint64_t)(off + len) > MAX(cred->fsize_limit, LOAD_RELAXED(&in->size)))
         return -EFBIG;
     r = shmfs_node_fallocate(f->fs, f->ino, mode, off, len);
     if (r == 0 && (LOAD_RELAXED(&inode_at(f->fs, f->ino)->mode) & (S_ISUID | S_ISGID)) != 0 &&
