@@ -16,6 +16,9 @@ struct caller {
     uint64_t capabilities; /* effective; bits as CAP_* */
 };
 
+/* Is it of that group, by its own or its supplementary ones? One that cannot be seen is of none. */
+bool caller_in_group(pid_t tid, gid_t gid);
+
 /* A caller that cannot be seen (of another PID namespace, or gone) is nobody, and may nothing. */
 struct caller caller_of(pid_t tid);
 

@@ -214,12 +214,15 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 
     (void)fi;
     if (raw_setattr_kills_priv())
-        set |= SHMFS_SET_KILL_PRIV;
+        set |= SHMFS_SET_KILL_PRIV | op_kill_sgid(req, ino);
     if (raw_setattr_is_empty()) {
         struct caller caller = caller_of(fuse_req_ctx(req)->pid);
 
         r = shmfs_node_getattr(fs, (uint32_t)ino, &attr);
-        set = caller.uid == attr.uid || caller_can(&caller, CAP_FOWNER) ? SHMFS_SET_KILL_PRIV : 0;
+        if (caller.uid == attr.uid || caller_can(&caller, CAP_FOWNER))
+            set = SHMFS_SET_KILL_PRIV | op_kill_sgid(req, ino);
+        else
+            set = 0;
     }
     if (r == 0 && set != 0)
         r = shmfs_node_setattr(fs, (uint32_t)ino, &attr, set, &attr);
@@ -227,6 +230,19 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
         op_error(req, r);
     else
         reply_attr(req, &attr);
+}
+
+unsigned op_kill_sgid(fuse_req_t req, fuse_ino_t ino)
+{
+    pid_t tid = fuse_req_ctx(req)->pid;
+    struct shmfs_attr attr;
+    struct caller caller;
+
+    if (shmfs_node_getattr(op_driver(req)->fs, (uint32_t)ino, &attr) < 0 ||
+        (attr.mode & (S_ISGID | S_IXGRP)) != S_ISGID || caller_in_group(tid, attr.gid))
+        return 0;
+    caller = caller_of(tid);
+    return caller_can(&caller, CAP_FSETID) ? 0 : SHMFS_SET_KILL_SGID;
 }
 
 int op_kill_priv(fuse_req_t req, fuse_ino_t ino)
@@ -241,7 +257,8 @@ int op_kill_priv(fuse_req_t req, fuse_ino_t ino)
     caller = caller_of(fuse_req_ctx(req)->pid);
     return caller_can(&caller, CAP_FSETID)
                ? 0
-               : shmfs_node_setattr(fs, (uint32_t)ino, &attr, SHMFS_SET_KILL_PRIV, &attr);
+               : shmfs_node_setattr(fs, (uint32_t)ino, &attr, SHMFS_SET_KILL_PRIV | op_kill_sgid(req, ino),
+                                    &attr);
 }
 
 /* ---- directories, and what there is not -------------------------------------------------------- */

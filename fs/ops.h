@@ -80,6 +80,11 @@ void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
 void op_opened(const struct driver *driver, struct fuse_file_info *fi);
 uint64_t op_handle(const struct driver *driver);
 
+/*
+ * SHMFS_SET_KILL_SGID, or 0. The kernel leaves S_ISGID without group execution to us, and does not say whether the
+ * caller is in the group.
+ */
+unsigned op_kill_sgid(fuse_req_t req, fuse_ino_t ino);
 /* Clears set-id bits before the data is changed by a request that does not say whether to. */
 int op_kill_priv(fuse_req_t req, fuse_ino_t ino);
 

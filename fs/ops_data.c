@@ -15,8 +15,8 @@
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-    void *buf = serve_buffer(size);
     struct shmfs *fs = op_driver(req)->fs;
+    void *buf = serve_buffer(size);
     ssize_t n = -ENOMEM;
 
     if (buf)
@@ -124,11 +124,13 @@ static void drop_misplaced(const struct driver *d, fuse_ino_t ino, off_t off, of
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
               struct fuse_file_info *fi)
 {
-    unsigned flags = raw_write_kills_priv() ? SHMFS_WRITE_KILL_PRIV : 0, tries = 0;
+    unsigned flags = 0, tries = 0;
     const struct driver *d = op_driver(req);
     off_t at = off;
     ssize_t n;
 
+    if (raw_write_kills_priv())
+        flags |= SHMFS_WRITE_KILL_PRIV | (op_kill_sgid(req, ino) ? SHMFS_WRITE_KILL_SGID : 0);
     if (d->cache == CACHE_COHERENT)
         flags |= SHMFS_WRITE_CACHED;
     if (d->cache == CACHE_COHERENT && (off + (off_t)size) / PAGE > (off + PAGE - 1) / PAGE)
@@ -159,8 +161,6 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
     op_error(req, shmfs_node_fsync(op_driver(req)->fs, (uint32_t)ino));
 }
 
-void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
-                  struct fuse_file_info *fi)
 /*
  * RLIMIT_FSIZE of the caller: the kernel looks at it only where the size is to grow, but on tmpfs also for blocks
  * behind the end.
@@ -176,6 +176,8 @@ static bool beyond_limit(fuse_req_t req, fuse_ino_t ino, int mode, uint64_t end)
     return shmfs_node_getattr(op_driver(req)->fs, (uint32_t)ino, &attr) == 0 && end > attr.size;
 }
 
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
+                  struct fuse_file_info *fi)
 {
     struct shmfs *fs = op_driver(req)->fs;
     unsigned tries = 0;

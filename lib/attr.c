@@ -53,7 +53,7 @@ static int apply(struct txn *t, uint32_t ino, struct inode *in, const struct shm
     if ((set & SHMFS_SET_GID) != 0)
         in->gid = attr->gid;
     if ((set & SHMFS_SET_KILL_PRIV) != 0 && !S_ISDIR(in->mode))
-        file_kill_priv(in);
+        file_kill_priv(in, (set & SHMFS_SET_KILL_SGID) != 0);
     if ((set & SHMFS_SET_MODE) != 0) {
         in->mode = (in->mode & S_IFMT) | (attr->mode & 07777);
         if (in->xattr.n != 0)

@@ -60,9 +60,14 @@ static int do_chmod(struct target *t, mode_t mode)
     struct shmfs_attr attr = { .mode = mode & 07777 };
     int r = S_ISLNK(t->head.mode) ? -EOPNOTSUPP : cred_owns(cred, &t->head);
 
-    if ((mode & S_ISGID) != 0 && !cred_in_group(cred, t->head.gid) && !cred_capable(cred, CAP_FSETID))
+    if ((mode & S_ISGID) != 0 && cred_outside(cred, t->head.gid))
         attr.mode &= ~(uint32_t)S_ISGID;
     return r < 0 ? r : set_attr(t, &attr, SHMFS_SET_MODE);
+}
+
+static bool sgid_goes(const struct cred *cred, const struct inode *head)
+{
+    return (head->mode & S_ISGID) != 0 && ((head->mode & S_IXGRP) != 0 || cred_outside(cred, head->gid));
 }
 
 static int do_chown(struct target *t, uid_t uid, gid_t gid)
@@ -78,8 +83,15 @@ static int do_chown(struct target *t, uid_t uid, gid_t gid)
         if ((set & SHMFS_SET_GID) != 0 && (!owner || (gid != t->head.gid && !cred_in_group(cred, gid))))
             return -EPERM;
     }
-    if (!S_ISDIR(t->head.mode))
-        set |= SHMFS_SET_KILL_PRIV;
+    if (!S_ISDIR(t->head.mode)) {
+        /* To clear these is a chmod, though nobody be given the file. */
+        if (set == 0 && ((t->head.mode & S_ISUID) != 0 || sgid_goes(cred, &t->head))) {
+            int r = cred_owns(cred, &t->head);
+            if (r < 0)
+                return r;
+        }
+        set |= SHMFS_SET_KILL_PRIV | (cred_outside(cred, t->head.gid) ? SHMFS_SET_KILL_SGID : 0u);
+    }
     return set_attr(t, &attr, set);
 }
 
@@ -113,14 +125,12 @@ static int do_truncate(struct target *t, off_t size)
 {
     const struct cred *cred = client_cred(t->fs);
     struct shmfs_attr attr = { .size = (uint64_t)size };
-    unsigned set = SHMFS_SET_SIZE;
+    unsigned set = SHMFS_SET_SIZE | cred_kills(cred, t->head.mode, t->head.gid);
 
     if (size < 0)
         return -EINVAL;
     if ((uint64_t)size > cred->fsize_limit && (uint64_t)size > t->head.size)
         return -EFBIG;
-    if ((t->head.mode & (S_ISUID | S_ISGID)) != 0 && !cred_capable(cred, CAP_FSETID))
-        set |= SHMFS_SET_KILL_PRIV;
     return set_attr(t, &attr, set);
 }
 

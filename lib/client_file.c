@@ -187,13 +187,11 @@ static int truncate_at_open(struct shmfs_file *f, const struct inode *head)
 {
     const struct shmfs_attr attr = { .size = 0 };
     struct shmfs_attr after;
-    unsigned set = SHMFS_SET_SIZE;
 
     if (!S_ISREG(head->mode))
         return 0;
-    if ((head->mode & (S_ISUID | S_ISGID)) != 0 && !cred_capable(client_cred(f->fs), CAP_FSETID))
-        set |= SHMFS_SET_KILL_PRIV;
-    return shmfs_node_setattr(f->fs, f->ino, &attr, set, &after);
+    return shmfs_node_setattr(f->fs, f->ino, &attr,
+                              SHMFS_SET_SIZE | cred_kills(client_cred(f->fs), head->mode, head->gid), &after);
 }
 
 static int open_found(struct shmfs_file *f, struct path_end e)
@@ -448,6 +446,7 @@ static ssize_t write_out(struct shmfs_file *f, const void *buf, size_t n, off_t 
     const struct cred *cred = client_cred(f->fs);
     const struct inode *in = inode_at(f->fs, f->ino);
     uint64_t at = (flags & SHMFS_WRITE_APPEND) != 0 ? LOAD_RELAXED(&in->size) : (uint64_t)off;
+    unsigned kills;
 
     if (off < 0)
         return -EINVAL;
@@ -456,8 +455,9 @@ static ssize_t write_out(struct shmfs_file *f, const void *buf, size_t n, off_t 
             return -EFBIG;
         n = (size_t)MIN((uint64_t)n, cred->fsize_limit - at);
     }
-    if (unlikely((LOAD_RELAXED(&in->mode) & (S_ISUID | S_ISGID)) != 0) && !cred_capable(cred, CAP_FSETID))
-        flags |= SHMFS_WRITE_KILL_PRIV;
+    kills = cred_kills(cred, LOAD_RELAXED(&in->mode), LOAD_RELAXED(&in->gid));
+    if (unlikely(kills != 0))
+        flags |= SHMFS_WRITE_KILL_PRIV | ((kills & SHMFS_SET_KILL_SGID) != 0 ? SHMFS_WRITE_KILL_SGID : 0u);
     n = MIN(n, (size_t)INT_MAX & ~(size_t)(BLOCK_SIZE - 1));
     if (n > INT64_MAX - at)
         return -EFBIG;
@@ -489,6 +489,7 @@ int shmfs_fallocate(struct shmfs_file *f, int mode, off_t off, off_t len)
     const struct cred *cred = client_cred(f->fs);
     const struct inode *in = inode_at(f->fs, f->ino);
     struct shmfs_attr attr = { 0 }, after;
+    unsigned kills;
     int r = enter_file(f, WANT_WRITE);
 
     if (r < 0)
@@ -498,9 +499,9 @@ int shmfs_fallocate(struct shmfs_file *f, int mode, off_t off, off_t len)
         (uint64_t)(off + len) > MAX(cred->fsize_limit, LOAD_RELAXED(&in->size)))
         return -EFBIG;
     r = shmfs_node_fallocate(f->fs, f->ino, mode, off, len);
-    if (r == 0 && (LOAD_RELAXED(&inode_at(f->fs, f->ino)->mode) & (S_ISUID | S_ISGID)) != 0 &&
-        !cred_capable(cred, CAP_FSETID))
-        r = shmfs_node_setattr(f->fs, f->ino, &attr, SHMFS_SET_KILL_PRIV, &after);
+    kills = cred_kills(cred, LOAD_RELAXED(&in->mode), LOAD_RELAXED(&in->gid));
+    if (r == 0 && kills != 0)
+        r = shmfs_node_setattr(f->fs, f->ino, &attr, kills, &after);
     return r;
 }
 

@@ -72,6 +72,11 @@ bool cred_in_group(const struct cred *cred, gid_t gid)
                                                              sizeof(gid_t), compare_gids) != NULL);
 }
 
+bool cred_outside(const struct cred *cred, gid_t gid)
+{
+    return !cred_in_group(cred, gid) && !cred_capable(cred, CAP_FSETID);
+}
+
 static bool in_group(void *arg, gid_t gid)
 {
     return cred_in_group(arg, gid);

@@ -41,6 +41,20 @@ static inline int cred_permits(struct shmfs *fs, const struct cred *cred, uint32
     return cred_permits_slowly(fs, cred, ino, head, want);
 }
 
+/* Does a set-group-id bit go with a change by this process, even where the group may not execute? */
+bool cred_outside(const struct cred *cred, gid_t gid);
+
+/*
+ * What a change of a file's content does to its set-id bits: SHMFS_SET_KILL_PRIV and SHMFS_SET_KILL_SGID, or
+ * nothing.
+ */
+static inline unsigned cred_kills(const struct cred *cred, uint32_t mode, gid_t gid)
+{
+    if (likely((mode & (S_ISUID | S_ISGID)) == 0) || cred_capable(cred, 4 /* CAP_FSETID */))
+        return 0;
+    return SHMFS_SET_KILL_PRIV | (cred_outside(cred, gid) ? SHMFS_SET_KILL_SGID : 0u);
+}
+
 /* May its owner's rights be used: chmod, utimens and the like? 0 or -EPERM. */
 static inline int cred_owns(const struct cred *cred, const struct inode *head)
 {

@@ -126,10 +126,10 @@ void file_read_time(struct shmfs *fs, uint32_t ino)
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
-void file_kill_priv(struct inode *in)
+void file_kill_priv(struct inode *in, bool outside)
 {
     in->mode &= ~(uint32_t)S_ISUID;
-    if ((in->mode & S_IXGRP) != 0)
+    if (outside || (in->mode & S_IXGRP) != 0)
         in->mode &= ~(uint32_t)S_ISGID;
 }
 
@@ -311,7 +311,7 @@ static int writer_start(struct writer *w, uint32_t ino, off_t off, unsigned flag
 static void writer_done(struct writer *w, unsigned flags)
 {
     if ((flags & SHMFS_WRITE_KILL_PRIV) != 0)
-        file_kill_priv(w->in);
+        file_kill_priv(w->in, (flags & SHMFS_WRITE_KILL_SGID) != 0);
     w->in->size = MAX(w->in->size, w->off);
     inode_changed(w->t, w->in, CHANGE_DATA);
 }

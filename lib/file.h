@@ -25,7 +25,7 @@ int file_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t le
 off_t file_lseek(struct shmfs *fs, uint32_t ino, off_t off, int whence);
 ssize_t file_copy(struct shmfs *fs, uint32_t from, off_t from_off, uint32_t to, off_t to_off, size_t n);
 
-/* Clears set-id bits as a write by an ordinary user does. */
-void file_kill_priv(struct inode *in);
+/* Clears set-id bits as a write by an ordinary user does, who may be outside the file's group. */
+void file_kill_priv(struct inode *in, bool outside);
 
 #endif

@@ -285,6 +285,8 @@ enum shmfs_set {
     SHMFS_SET_MTIME_NOW = 128,
     SHMFS_SET_CTIME = 256,
     SHMFS_SET_KILL_PRIV = 512, /* clear set-id bits and file capabilities, as a write by a user would */
+    /* With it, by somebody outside the file's group: S_ISGID goes also where the group may not execute. */
+    SHMFS_SET_KILL_SGID = 1024,
 };
 /* Changes what `set` names. A chmod also changes the mask of an access ACL. -EFBIG, -EISDIR, -EINVAL. */
 int shmfs_node_setattr(struct shmfs *fs, uint32_t ino, const struct shmfs_attr *attr, unsigned set,
@@ -335,15 +337,16 @@ int shmfs_node_ref(struct shmfs *fs, uint32_t parent, const struct shmfs_dirent 
 
 /* Atomic towards writes. Returns bytes read; short only at the end of the file. Updates atime as relatime does. */
 ssize_t shmfs_node_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);
-
-enum shmfs_write_flags {
 /* The same for O_NOATIME: leaves atime alone. */
 ssize_t shmfs_node_peek(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);
-    SHMFS_WRITE_KILL_PRIV = 1, /* clear set-id bits and file capabilities in the same transaction */
-    SHMFS_WRITE_APPEND = 2,    /* off is ignored; the data goes to the end */
-    SHMFS_WRITE_CACHED = 4,    /* the kernel has it in its pages */
-    SHMFS_WRITE_HALF = 8,      /* of an append through the mount: its rest may come with the next write */
-    SHMFS_WRITE_PAGES = 16,    /* it keeps pages that are written as a whole: SHMFS_LEASE_DATA is granted */
+
+enum shmfs_write_flags {
+    SHMFS_WRITE_KILL_PRIV = 1,  /* clear set-id bits and file capabilities in the same transaction */
+    SHMFS_WRITE_APPEND = 2,     /* off is ignored; the data goes to the end */
+    SHMFS_WRITE_CACHED = 4,     /* the kernel has it in its pages */
+    SHMFS_WRITE_HALF = 8,       /* of an append through the mount: its rest may come with the next write */
+    SHMFS_WRITE_PAGES = 16,     /* it keeps pages that are written as a whole: SHMFS_LEASE_DATA is granted */
+    SHMFS_WRITE_KILL_SGID = 32, /* with KILL_PRIV, as SHMFS_SET_KILL_SGID */
 };
 /*
  * Up to SLOT_STAGE bytes: all or nothing. More: killed within it leaves a prefix; ENOSPC after a

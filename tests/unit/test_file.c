@@ -623,6 +623,11 @@ static void test_file_a_write_of_a_user_clears_set_id_bits(void **state)
     MUST(shmfs_node_setattr(fs, ino, &attr, SHMFS_SET_MODE, &attr));
     MUST(shmfs_node_write(fs, ino, "x", 1, 0, SHMFS_WRITE_KILL_PRIV, NULL));
     assert_int_equal(attr_of(ino).mode & 07777, 02745);
+    MUST(shmfs_node_write(fs, ino, "x", 1, 0, SHMFS_WRITE_KILL_PRIV | SHMFS_WRITE_KILL_SGID, NULL));
+    assert_int_equal(attr_of(ino).mode & 07777, 0745); /* by somebody outside the group */
+    MUST(shmfs_node_setattr(fs, ino, &attr, SHMFS_SET_MODE, &attr));
+    MUST(shmfs_node_setattr(fs, ino, &attr, SHMFS_SET_KILL_PRIV | SHMFS_SET_KILL_SGID, &attr));
+    assert_int_equal(attr.mode & 07777, 0745);
 }
 
 static void test_file_changed_data_has_no_capabilities(void **state)

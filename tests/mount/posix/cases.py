@@ -20,11 +20,6 @@ from harness import Recorder, is_root
 ALLOWED = [
     # tmpfs has no FALLOC_FL_ZERO_RANGE, shmfs has; zero_range_has_a_model judges it.
     r"data\.fallocate: zero ",
-    # The kernel does not ask RLIMIT_FSIZE for a FUSE fallocate that keeps the size.
-    r"data\.size_limits: RLIMIT_FSIZE: fallocate keep",
-    # FUSE_HANDLE_KILLPRIV_V2 is defined to leave sgid without group execution alone. tmpfs clears it too, where
-    # the writer is not in the group.
-    r"meta\.set_id_bits_are_cleared: .* of [26](767|666) by other: after",
     # chown(path, -1, -1) by who is not the owner reaches us as a SETATTR of nothing, as does what the kernel sends
     # before a fallocate by who may write: it changes nothing, but cannot be refused.
     r"meta\.set_id_bits_are_cleared: chown -1 of [246].* by (member|other)$",
