@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The mount as a whole, and attributes. */
 #include <errno.h>
+#include <linux/fs.h>
 #include <string.h>
 
 #include "caller.h"
@@ -276,11 +277,30 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     fuse_reply_open(req, fi);
 }
 
+/*
+ * lsattr(1) and chattr(1): no flag of tmpfs's could be kept to, since it is the kernel that would have to refuse to
+ * open an immutable file. So none is ever set, and whoever clears them has what he wants.
+ */
 static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, struct fuse_file_info *fi,
                      unsigned flags, const void *in, size_t in_size, size_t out_size)
 {
-    (void)ino, (void)cmd, (void)arg, (void)fi, (void)flags, (void)in, (void)in_size, (void)out_size;
-    fuse_reply_err(req, ENOTTY);
+    static const struct fsxattr none;
+    uint32_t wanted;
+
+    (void)ino, (void)arg, (void)fi, (void)flags;
+    if (cmd == (unsigned)FS_IOC_GETFLAGS && out_size <= sizeof(none)) {
+        fuse_reply_ioctl(req, 0, &none, out_size);
+    } else if (cmd == (unsigned)FS_IOC_FSGETXATTR && out_size == sizeof(none)) {
+        fuse_reply_ioctl(req, 0, &none, sizeof(none));
+    } else if (cmd == (unsigned)FS_IOC_SETFLAGS && in_size >= sizeof(wanted)) {
+        memcpy(&wanted, in, sizeof(wanted));
+        if (wanted != 0)
+            fuse_reply_err(req, EOPNOTSUPP);
+        else
+            fuse_reply_ioctl(req, 0, NULL, 0);
+    } else {
+        fuse_reply_err(req, ENOTTY);
+    }
 }
 
 /*
