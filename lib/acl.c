@@ -11,27 +11,36 @@ struct acl {
     size_t n;
 };
 
-/* The entries of a value; -EINVAL where it is not an ACL in canonical order. */
-static int acl_parse(void *value, size_t size, struct acl *ret)
+/* The entries of a value, whatever they say: -EOPNOTSUPP, of another version; -EINVAL. */
+static int acl_split(void *value, size_t size, struct acl *ret)
 {
     struct posix_acl_xattr_header head;
-    int last = 0;
-    bool obj[3] = { false }, mask = false, named = false;
 
-    if (size < sizeof(head) || (size - sizeof(head)) % sizeof(struct posix_acl_xattr_entry) != 0)
+    if (size < sizeof(head))
         return -EINVAL;
     memcpy(&head, value, sizeof(head));
+    if (head.a_version != POSIX_ACL_XATTR_VERSION)
+        return -EOPNOTSUPP;
     ret->e = (void *)((uint8_t *)value + sizeof(head));
     ret->n = (size - sizeof(head)) / sizeof(struct posix_acl_xattr_entry);
-    if (head.a_version != POSIX_ACL_XATTR_VERSION || ret->n > ENTRIES_MAX)
-        return -EINVAL;
-    for (size_t i = 0; i < ret->n; i++) {
-        int tag = ret->e[i].e_tag;
+    return (size - sizeof(head)) % sizeof(struct posix_acl_xattr_entry) == 0 && ret->n <= ENTRIES_MAX
+               ? 0
+               : -EINVAL;
+}
 
-        if (tag < last || (ret->e[i].e_perm & ~7) != 0)
-            return -EINVAL;
+/* Is it an ACL, in canonical order? */
+static bool acl_is_valid(const struct acl *acl)
+{
+    bool obj[3] = { false }, mask = false, named = false;
+    int last = 0;
+
+    for (size_t i = 0; i < acl->n; i++) {
+        int tag = acl->e[i].e_tag;
+
+        if (tag < last || (acl->e[i].e_perm & ~7) != 0)
+            return false;
         if (tag == last && tag != ACL_USER && tag != ACL_GROUP)
-            return -EINVAL;
+            return false;
         last = tag;
         switch (tag) {
         case ACL_USER_OBJ:
@@ -51,12 +60,15 @@ static int acl_parse(void *value, size_t size, struct acl *ret)
             named = true;
             break;
         default:
-            return -EINVAL;
+            return false;
         }
     }
-    if (ret->n == 0)
-        return 0;
-    return obj[0] && obj[1] && obj[2] && (mask || !named) ? 0 : -EINVAL;
+    return acl->n == 0 || (obj[0] && obj[1] && obj[2] && (mask || !named));
+}
+
+static int acl_parse(void *value, size_t size, struct acl *ret)
+{
+    return acl_split(value, size, ret) == 0 && acl_is_valid(ret) ? 0 : -EINVAL;
 }
 
 static struct posix_acl_xattr_entry *acl_entry(const struct acl *acl, int tag)
@@ -101,11 +113,13 @@ int acl_change(struct txn *t, uint32_t ino, struct inode *in, const char *name, 
         return -EOPNOTSUPP;
     if (value != NULL) {
         memcpy(copy, value, n);
-        r = acl_parse(copy, n, &acl);
+        r = acl_split(copy, n, &acl);
         if (r < 0)
             return r;
         if (!access && acl.n > 0 && !S_ISDIR(in->mode))
             return -EACCES;
+        if (!acl_is_valid(&acl))
+            return -EINVAL;
         if (access && acl.n > 0)
             in->mode = (in->mode & ~0777u) | acl_mode(&acl);
         if (acl.n == 0 || (access && acl.n == 3))

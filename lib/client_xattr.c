@@ -48,6 +48,19 @@ static int permitted(struct shmfs *fs, uint32_t ino, const struct inode *head, c
     return cred_permits(fs, cred, ino, head, want);
 }
 
+/* File capabilities in one of the two forms that the kernel takes today. */
+static bool is_capability(const void *value, size_t n)
+{
+    uint32_t magic;
+
+    if (n < sizeof(magic))
+        return false;
+    memcpy(&magic, value, sizeof(magic));
+    magic &= VFS_CAP_REVISION_MASK;
+    return (n == XATTR_CAPS_SZ_2 && magic == VFS_CAP_REVISION_2) ||
+           (n == XATTR_CAPS_SZ_3 && magic == VFS_CAP_REVISION_3);
+}
+
 static int change(struct shmfs *fs, const char *path, bool follow, const char *name, const void *value,
                   size_t n, int flags)
 {
@@ -77,6 +90,8 @@ static int change(struct shmfs *fs, const char *path, bool follow, const char *n
         if (begins(name, "system.posix_acl_access") && !cred_in_group(client_cred(fs), t.head.gid) &&
             !cred_capable(client_cred(fs), CAP_FSETID))
             flags |= SHMFS_XATTR_KILL_SGID;
+        if (r == 0 && strcmp(name, XATTR_CAPABILITY) == 0 && !is_capability(copy, n))
+            r = -EINVAL;
         if (r == 0)
             r = shmfs_node_setxattr(fs, t.ino, name, copy, n, flags);
     }
@@ -124,11 +139,15 @@ static ssize_t list(struct shmfs *fs, const char *path, bool follow, char *ret, 
 
     if (r < 0)
         return r;
-    n = MIN(n, (size_t)NAMES_BYTES_MAX);
-    AUTO_FREE char *bounce = malloc(MAX(n, (size_t)1));
-    r = bounce == NULL ? -ENOMEM : shmfs_node_listxattr(fs, t.ino, bounce, n);
-    if (r > 0 && n > 0 && !cred_capable(client_cred(fs), CAP_SYS_ADMIN))
+    /* Who does not see them all needs no room for them all. */
+    bool all = cred_capable(client_cred(fs), CAP_SYS_ADMIN);
+    size_t room = all ? MIN(n, (size_t)NAMES_BYTES_MAX) : (size_t)NAMES_BYTES_MAX;
+    AUTO_FREE char *bounce = malloc(MAX(room, (size_t)1));
+    r = bounce == NULL ? -ENOMEM : shmfs_node_listxattr(fs, t.ino, bounce, room);
+    if (r > 0 && !all)
         r = (ssize_t)hide_trusted(bounce, (size_t)r);
+    if (r > (ssize_t)n && n > 0)
+        r = -ERANGE;
     if (r > 0 && n > 0)
         memcpy(ret, bounce, (size_t)r);
     return client_target_close(&t, r);
