@@ -164,10 +164,12 @@ ssize_t shmfs_readlink(struct shmfs *fs, const char *path, char *ret, size_t n)
     uint32_t ino;
     ssize_t r;
 
+    if (n == 0)
+        return -EINVAL;
     do {
         r = look(fs, path, 0, &ino, &head);
         if (r == 0)
-            r = n == 0 || !S_ISLNK(head.mode)
+            r = !S_ISLNK(head.mode)
                     ? -EINVAL
                     : namei_readlink(fs, (struct namei_dir){ ino, head.generation }, target, sizeof(target));
     } while (r == -ESTALE); /* replaced between the two looks */
@@ -214,6 +216,12 @@ int client_strip_sgid(struct shmfs *fs, const struct path_at *at, mode_t *mode)
     return r;
 }
 
+/* A whiteout is none. */
+static bool is_device(const struct namei_new *new)
+{
+    return S_ISBLK(new->mode) || (S_ISCHR(new->mode) && new->rdev != 0);
+}
+
 static int make(struct shmfs *fs, const char *path, const struct namei_new *what)
 {
     struct shmfs_maker maker = client_maker(fs);
@@ -235,6 +243,8 @@ static int make(struct shmfs *fs, const char *path, const struct namei_new *what
         r = -EROFS;
     else
         r = dir_writable(fs, &at, &head);
+    if (r == 0 && is_device(&new) && !cred_capable(client_cred(fs), CAP_MKNOD))
+        r = -EPERM;
     if (r == 0)
         r = client_strip_sgid(fs, &at, &new.mode);
     if (r == 0)
@@ -271,9 +281,6 @@ int shmfs_mknod(struct shmfs *fs, const char *path, mode_t mode, dev_t dev)
     switch (new.mode &S_IFMT) {
     case S_IFCHR:
     case S_IFBLK:
-        if (!cred_capable(client_cred(fs), CAP_MKNOD) &&
-            !(S_ISCHR(new.mode) && dev == 0)) /* a whiteout is free */
-            return -EPERM;
         new.rdev = dev;
         break;
     case S_IFREG:
@@ -341,7 +348,21 @@ int shmfs_rmdir(struct shmfs *fs, const char *path)
 
 /* ---- linking and renaming ---------------------------------------------------------------------- */
 
-static int link_to(struct shmfs *fs, uint32_t ino, const char *to, bool nameless)
+/* What fs.protected_hardlinks (proc(5)) is about: whose files may be linked to? */
+static int linkable(struct shmfs *fs, uint32_t ino, const struct inode *head)
+{
+    const struct cred *cred = client_cred(fs);
+
+    if (!cred->protect_links || cred_owns(cred, head) == 0)
+        return 0;
+    return S_ISREG(head->mode) && (head->mode & S_ISUID) == 0 &&
+                   (head->mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP) &&
+                   cred_permits(fs, cred, ino, head, WANT_READ | WANT_WRITE) == 0
+               ? 0
+               : -EPERM;
+}
+
+static int link_to(struct shmfs *fs, uint32_t ino, const struct inode *what, const char *to, bool nameless)
 {
     struct shmfs_attr attr;
     struct path_at at;
@@ -355,7 +376,9 @@ static int link_to(struct shmfs *fs, uint32_t ino, const char *to, bool nameless
     else if (at.slash)
         r = -ENOENT;
     else
-        r = fs->readonly ? -EROFS : dir_writable(fs, &at, &head);
+        r = fs->readonly ? -EROFS : linkable(fs, ino, what);
+    if (r == 0)
+        r = dir_writable(fs, &at, &head);
     if (r == 0)
         r = namei_link(fs, ino, at.dir, &at.name, false, nameless, &attr);
     path_done(&at);
@@ -369,7 +392,7 @@ int shmfs_link(struct shmfs *fs, const char *from, const char *to)
 
     if (r < 0)
         return r;
-    r = S_ISDIR(t.head.mode) ? -EPERM : fs->readonly ? -EROFS : link_to(fs, t.ino, to, false);
+    r = S_ISDIR(t.head.mode) ? -EPERM : fs->readonly ? -EROFS : link_to(fs, t.ino, &t.head, to, false);
     return (int)client_target_close(&t, r);
 }
 
@@ -389,7 +412,7 @@ int shmfs_flink(struct shmfs_file *f, const char *to)
     if (r == 0 && head.nlink == 0 && !nameless)
         r = -ENOENT;
     if (r == 0)
-        r = link_to(f->fs, f->ino, to, nameless);
+        r = link_to(f->fs, f->ino, &head, to, nameless);
     if (r == 0)
         f->was_named = true;
     return (int)client_leave(f->fs, r);
@@ -429,7 +452,9 @@ static int rename_once(struct shmfs *fs, const struct path_at *from, const struc
     int r;
 
     if (from->nameless || to->nameless)
-        return -EBUSY;
+        return !from->nameless && (flags & RENAME_NOREPLACE) != 0 ? -EEXIST : -EBUSY;
+    if (!from->found)
+        return -ENOENT;
     if ((flags & RENAME_NOREPLACE) != 0 && to->found)
         return -EEXIST;
     if (!isdir && (from->slash || (to->slash && (flags & RENAME_EXCHANGE) == 0)))
@@ -458,7 +483,8 @@ int shmfs_rename(struct shmfs *fs, const char *from, const char *to, unsigned fl
     for (int tries = 0; r == 0 && tries < RETRIES; tries++) {
         struct path_at a, b;
 
-        r = path_walk(fs, client_cred(fs), from, PATH_ENTRY, &a);
+        /* Both directories must be searched before it counts whether FROM is there. */
+        r = path_walk(fs, client_cred(fs), from, PATH_PARENT | PATH_ENTRY, &a);
         if (r < 0)
             break;
         r = path_walk(fs, client_cred(fs), to, PATH_PARENT | PATH_ENTRY, &b);

@@ -32,6 +32,14 @@ static mode_t own_umask(void)
     return p != NULL && sscanf(p, "\nUmask: %o", &mask) == 1 ? (mode_t)mask : 022;
 }
 
+static bool links_are_protected(void)
+{
+    AUTO_CLOSE int fd = open("/proc/sys/fs/protected_hardlinks", O_RDONLY | O_CLOEXEC);
+    char c;
+
+    return fd >= 0 && read(fd, &c, 1) == 1 && c != '0';
+}
+
 static int compare_gids(const void *a, const void *b)
 {
     gid_t x = *(const gid_t *)a, y = *(const gid_t *)b;
@@ -44,6 +52,7 @@ int cred_load(struct cred *ret)
     struct cred c = { .uid = geteuid(), .gid = getegid(), .caps = own_caps(), .umask = own_umask() };
     struct rlimit limit;
 
+    c.protect_links = links_are_protected();
     c.fsize_limit = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
                         ? (uint64_t)limit.rlim_cur
                         : (uint64_t)INT64_MAX;

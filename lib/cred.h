@@ -11,6 +11,7 @@ struct cred {
     mode_t umask;
     uint64_t caps;        /* effective capabilities */
     uint64_t fsize_limit; /* bytes; RLIMIT_FSIZE */
+    bool protect_links;   /* fs.protected_hardlinks */
     int ngroups;
     gid_t *groups;
 };
