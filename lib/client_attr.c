@@ -113,8 +113,6 @@ static int do_utimens(struct target *t, const struct timespec times[2])
         attr.atime = times[0];
         attr.mtime = times[1];
     }
-    if (set == 0)
-        return 0;
     r = cred_owns(cred, &t->head);
     if (r < 0 && now) /* who may write may say that it was now */
         r = cred_permits(t->fs, cred, t->ino, &t->head, WANT_WRITE);
@@ -174,11 +172,19 @@ int shmfs_fchown(struct shmfs_file *f, uid_t uid, gid_t gid)
     return r < 0 ? r : (int)client_target_close(&t, do_chown(&t, uid, gid));
 }
 
+/* Then nothing else is looked at, not even whether there is a file. */
+static bool omits_both(const struct timespec times[2])
+{
+    return times != NULL && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT;
+}
+
 int shmfs_utimens(struct shmfs *fs, const char *path, const struct timespec times[2], int flags)
 {
     struct target t;
     int r;
 
+    if (omits_both(times))
+        return client_enter(fs);
     if ((flags & ~AT_SYMLINK_NOFOLLOW) != 0)
         return -EINVAL;
     r = client_target_open(fs, path, flags == 0 ? PATH_FOLLOW : 0u, &t);
@@ -188,7 +194,11 @@ int shmfs_utimens(struct shmfs *fs, const char *path, const struct timespec time
 int shmfs_futimens(struct shmfs_file *f, const struct timespec times[2])
 {
     struct target t;
-    int r = target_file(f, &t);
+    int r;
+
+    if (omits_both(times))
+        return client_enter(f->fs);
+    r = target_file(f, &t);
 
     return r < 0 ? r : (int)client_target_close(&t, do_utimens(&t, times));
 }
@@ -196,7 +206,7 @@ int shmfs_futimens(struct shmfs_file *f, const struct timespec times[2])
 int shmfs_truncate(struct shmfs *fs, const char *path, off_t size)
 {
     struct target t;
-    int r = client_target_open(fs, path, PATH_FOLLOW, &t);
+    int r = size < 0 ? -EINVAL : client_target_open(fs, path, PATH_FOLLOW, &t);
 
     if (r < 0)
         return r;

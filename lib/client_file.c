@@ -229,8 +229,6 @@ static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
 
     if (f->fs->readonly)
         return -EROFS;
-    if (at->slash)
-        return -EISDIR;
     r = path_dir_writable(f->fs, client_cred(f->fs), at, &head);
     if (r == 0)
         r = client_strip_sgid(f->fs, at, &new.mode);
@@ -247,8 +245,8 @@ static int open_new(struct shmfs_file *f, const struct path_at *at, mode_t mode)
 static int open_path(struct shmfs_file *f, const char *path, mode_t mode)
 {
     bool create = (f->oflags & O_CREAT) != 0 && (f->oflags & O_PATH) == 0, excl = (f->oflags & O_EXCL) != 0;
-    unsigned flags =
-        (create ? PATH_PARENT : 0u) | ((f->oflags & O_NOFOLLOW) != 0 || (create && excl) ? 0u : PATH_FOLLOW);
+    unsigned flags = (create ? PATH_PARENT | PATH_MAKE : 0u) |
+                     ((f->oflags & O_NOFOLLOW) != 0 || (create && excl) ? 0u : PATH_FOLLOW);
 
     for (int tries = 0; tries < 1000; tries++) {
         struct path_end end;
@@ -364,6 +362,8 @@ ssize_t shmfs_pread(struct shmfs_file *f, void *buf, size_t n, off_t off)
         return r;
     if (unlikely(f->is_dir))
         return -EISDIR;
+    if (unlikely(off >= 0 && n > (size_t)(INT64_MAX - off)))
+        return -EINVAL;
     got = file_read(f->fs, f->ino, buf, MIN(n, (size_t)INT_MAX), off);
     if (got >= 0 && (f->oflags & O_NOATIME) == 0)
         file_read_time(f->fs, f->ino);
@@ -448,7 +448,7 @@ static ssize_t write_out(struct shmfs_file *f, const void *buf, size_t n, off_t 
     uint64_t at = (flags & SHMFS_WRITE_APPEND) != 0 ? LOAD_RELAXED(&in->size) : (uint64_t)off;
     unsigned kills;
 
-    if (off < 0)
+    if (off < 0 || n > (size_t)(INT64_MAX - off))
         return -EINVAL;
     if (unlikely(cred->fsize_limit < INT64_MAX && n > 0)) {
         if (at >= cred->fsize_limit)

@@ -662,15 +662,19 @@ int file_fallocate(struct shmfs *fs, uint32_t ino, int mode, off_t off, off_t le
 {
     struct span range = { .keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0 };
     int kind = mode & ~FALLOC_FL_KEEP_SIZE, r;
+    bool known =
+        kind == 0 || kind == FALLOC_FL_ZERO_RANGE || mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
 
     if (off < 0 || len <= 0)
         return -EINVAL;
+    if (!known && kind != FALLOC_FL_COLLAPSE_RANGE && kind != FALLOC_FL_INSERT_RANGE)
+        return -EOPNOTSUPP;
     if (off > FILE_SIZE_MAX - len)
         return -EFBIG;
+    if (!known) /* the kernel knows these, and looks at the range before it asks a filesystem for them */
+        return -EOPNOTSUPP;
     range.from = (uint64_t)off;
     range.to = (uint64_t)off + (uint64_t)len;
-    if (kind != 0 && kind != FALLOC_FL_ZERO_RANGE && mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
-        return -EOPNOTSUPP;
     if (kind != 0) {
         r = change_file(fs, ino, punch, &range);
         if (r == -EBUSY)

@@ -210,7 +210,7 @@ static int step(struct walk *w, const struct dir_name *name, struct dir_entry *r
     }
 }
 
-/* "." and ".." want search permission too. */
+/* "." and ".." want search permission too; and what is refused without a look asks for no more. */
 static int dots(struct walk *w, bool parent)
 {
     struct inode head, again;
@@ -297,6 +297,10 @@ static int component(struct walk *w, struct path_at *ret)
     }
     if (unlikely(end - s > NAME_MAX_BYTES))
         return -ENAMETOOLONG;
+    if (unlikely(last && slash && (w->flags & PATH_MAKE) != 0)) {
+        r = dots(w, false);
+        return r < 0 ? r : -EISDIR;
+    }
     memcpy(ret->last, s, (size_t)(end - s)); /* under a lock the caller's memory is not looked at (A9) */
     r = dir_name_hash(w->fs, ret->last, (size_t)(end - s), &ret->name);
     if (likely(r == 0))

@@ -11,6 +11,7 @@ enum path_flags {
     PATH_ENTRY = 4,  /* the entry itself is meant: a symbolic link, also with a slash behind it */
     PATH_KEEP = 8,   /* path_known() may answer the next time */
     PATH_PARENT = 2, /* the name at the end need not be there: found is false then */
+    PATH_MAKE = 16,  /* a file is to be made, if it is not there: -EISDIR where a slash follows */
 };
 
 /* Where a path led. */
