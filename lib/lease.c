@@ -5,7 +5,7 @@
 
 enum {
     WANTED_MS = 3,      /* for which reads hold back, if the writer never comes */
-    PATIENCE_MS = 2000, /* with the driver */
+    PATIENCE_MS = 5000, /* with the driver */
     ALIVE_MS = 20,      /* between looks whether the driver is */
     TURN_MS =
         100, /* for the rest of an append to come: it does in microseconds, but the machine may be busy */

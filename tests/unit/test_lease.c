@@ -725,7 +725,7 @@ static uint64_t ms_of(void (*change)(void))
     return (lock_now_ns() - start) / 1000000;
 }
 
-/* Bounded, once, and then everything is dropped; docs/COHERENCE.md says 2 s. */
+/* Bounded, once, and then everything is dropped; docs/COHERENCE.md says 5 s. */
 static void test_lease_a_driver_that_does_not_answer_is_waited_for_once(void **state)
 {
     uint32_t dir, ino, other;
@@ -735,7 +735,7 @@ static void test_lease_a_driver_that_does_not_answer_is_waited_for_once(void **s
     other = look_at(look_at(SHMFS_ROOT, "other"), "unknown");
     kernel_stop();
     ms = ms_of(do_write);
-    assert_in_range(ms, 1500, 20000);
+    assert_in_range(ms, 4500, 20000);
     assert_int_equal(driver->rt->resync, 1);
     assert_true(ms_of(do_chmod) < 1000);
     assert_true(ms_of(do_create) < 1000);
