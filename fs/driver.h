@@ -24,6 +24,7 @@ struct driver {
     void *unreadable; /* a page that cannot be read */
     struct fuse_session *session;
     struct later *later;
+    struct watch *watch;
     struct locks *locks;   /* NULL: they are the kernel's own */
     struct notify *notify; /* NULL: the kernel is leased nothing */
 

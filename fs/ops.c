@@ -7,6 +7,7 @@
 #include "caller.h"
 #include "ops.h"
 #include "raw.h"
+#include "watch.h"
 
 /* ---- answers ------------------------------------------------------------------------------------ */
 
@@ -235,14 +236,15 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 
 unsigned op_kill_sgid(fuse_req_t req, fuse_ino_t ino)
 {
-    pid_t tid = fuse_req_ctx(req)->pid;
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
     struct shmfs_attr attr;
     struct caller caller;
 
     if (shmfs_node_getattr(op_driver(req)->fs, (uint32_t)ino, &attr) < 0 ||
-        (attr.mode & (S_ISGID | S_IXGRP)) != S_ISGID || caller_in_group(tid, attr.gid))
+        (attr.mode & (S_ISGID | S_IXGRP)) != S_ISGID || ctx->gid == attr.gid ||
+        caller_in_group(ctx->pid, attr.gid))
         return 0;
-    caller = caller_of(tid);
+    caller = caller_of(ctx->pid);
     return caller_can(&caller, CAP_FSETID) ? 0 : SHMFS_SET_KILL_SGID;
 }
 
@@ -334,6 +336,7 @@ const struct fuse_lowlevel_ops ops_table = {
     .fsync = op_fsync,
     .fallocate = op_fallocate,
     .lseek = op_lseek,
+    .poll = op_poll,
     .copy_file_range = op_copy_file_range,
     .ioctl = op_ioctl,
     .opendir = op_opendir,

@@ -167,11 +167,12 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
  */
 static bool beyond_limit(fuse_req_t req, fuse_ino_t ino, int mode, uint64_t end)
 {
+    pid_t tid = fuse_req_ctx(req)->pid; /* 0: of another PID namespace */
     struct shmfs_attr attr;
     struct rlimit limit;
 
-    if ((mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) != FALLOC_FL_KEEP_SIZE ||
-        prlimit(fuse_req_ctx(req)->pid, RLIMIT_FSIZE, NULL, &limit) < 0 || end <= limit.rlim_cur)
+    if (tid <= 0 || (mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) != FALLOC_FL_KEEP_SIZE ||
+        prlimit(tid, RLIMIT_FSIZE, NULL, &limit) < 0 || end <= limit.rlim_cur)
         return false;
     return shmfs_node_getattr(op_driver(req)->fs, (uint32_t)ino, &attr) == 0 && end > attr.size;
 }

@@ -22,6 +22,7 @@ enum opcode {
     OP_FALLOCATE = 43,
     OP_COPY_FILE_RANGE = 47,
     OP_SYNCFS = 50,
+    OP_POLL = 40,
     OP_TMPFILE = 51,
     OP_STATX = 52,
 };
@@ -57,6 +58,11 @@ struct out_header {
     uint64_t unique;
 };
 _Static_assert(sizeof(struct out_header) == 16, "fuse_out_header");
+
+struct poll_in {
+    uint64_t fh, open;
+    uint32_t flags, events;
+};
 
 struct init_in {
     uint32_t major, minor, max_readahead, flags, flags2;
@@ -171,6 +177,13 @@ pid_t raw_lock_pid(void)
     if (!in)
         in = body_of(OP_SETLKW, sizeof(*in));
     return in ? (pid_t)in->pid : 0;
+}
+
+uint64_t raw_poll_open(void)
+{
+    const struct poll_in *in = body_of(OP_POLL, sizeof(*in));
+
+    return in ? in->open : 0;
 }
 
 bool raw_setattr_kills_priv(void)

@@ -24,6 +24,9 @@ bool raw_serve(struct driver *driver, int fd, const void *request, size_t size);
 /* Looks at the reply that libfuse is about to send: adds to that of INIT what we want of the kernel. */
 void raw_patch_reply(struct driver *driver, const struct iovec *iov, int count);
 
+/* Of the POLL that this thread serves: what the kernel calls the open file. */
+uint64_t raw_poll_open(void);
+
 /* Has the kernel look each name up again before it uses it. 0, or -errno: it cannot (before Linux 6.16). */
 int raw_drop_all_names(const struct driver *driver);
 

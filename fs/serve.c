@@ -17,6 +17,7 @@
 #include "raw.h"
 #include "say.h"
 #include "serve.h"
+#include "watch.h"
 
 #define WAKE SIGUSR1 /* takes a worker out of its read() */
 
@@ -227,6 +228,8 @@ int serve_start(struct server *s, int fd, unsigned n)
     r = fuse_session_custom_io(s->session, &io, fd);
     if (r == 0)
         r = later_start(&s->driver->later);
+    if (r == 0)
+        r = watch_start(s->driver, &s->driver->watch);
     if (r == 0 && s->driver->share_locks)
         r = locks_start(s->driver->fs, &s->driver->locks);
     if (r == 0 && s->driver->cache == CACHE_COHERENT)
@@ -313,6 +316,8 @@ void serve_free(struct server *s)
         place_free(s->places);
     if (s->driver->later)
         later_free(s->driver->later);
+    if (s->driver->watch)
+        watch_stop(s->driver->watch);
     if (s->driver->locks)
         locks_free(s->driver->locks);
     if (owned)

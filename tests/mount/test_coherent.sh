@@ -46,9 +46,16 @@ killed() {
     note "a driver that is dead"
 }
 
+# A program on the mount learns of direct changes by poll(2), as far as FUSE carries it.
+watched() {
+    $PY -B "$T_HERE/watch.py" "$MNT" "$DIRECT" || fail "poll(2) does not tell what it should"
+    note "waiting for changes"
+}
+
 # As root: who mounts makes no difference to what the kernel keeps.
 WHO=root
 fs_mount
+watched
 stopped
 killed
 fs_end
