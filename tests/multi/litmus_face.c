@@ -12,63 +12,48 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 300, NOBODY = 65534 };
-
-/* The path as the kernel knows it. */
-struct full {
-    char path[PATH_BYTES];
-};
-static struct full full(const struct face *f, const char *path)
-{
-    struct full ret;
-
-    snprintf(ret.path, sizeof(ret.path), "%s%s", f->mount, path);
-    return ret;
-}
-
-static long error(long r)
-{
-    return r < 0 ? -errno : r;
-}
+enum { NOBODY = 65534 };
 
 int face_lstat(const struct face *f, const char *path, struct stat *ret)
 {
-    return f->fs != NULL ? shmfs_lstat(f->fs, path, ret) : (int)error(lstat(full(f, path).path, ret));
+    return f->fs != NULL ? shmfs_lstat(f->fs, path, ret)
+                         : (int)face_result(lstat(face_path(f, path).path, ret));
 }
 
 ssize_t face_readlink(const struct face *f, const char *path, char *ret, size_t n)
 {
-    return f->fs != NULL ? shmfs_readlink(f->fs, path, ret, n) : error(readlink(full(f, path).path, ret, n));
+    return f->fs != NULL ? shmfs_readlink(f->fs, path, ret, n)
+                         : face_result(readlink(face_path(f, path).path, ret, n));
 }
 
 int face_mkfifo(const struct face *f, const char *path, mode_t mode)
 {
     return f->fs != NULL ? shmfs_mknod(f->fs, path, S_IFIFO | mode, 0)
-                         : (int)error(mknod(full(f, path).path, S_IFIFO | mode, 0));
+                         : (int)face_result(mknod(face_path(f, path).path, S_IFIFO | mode, 0));
 }
 
 int face_chown(const struct face *f, const char *path, uid_t uid, gid_t gid)
 {
     return f->fs != NULL ? shmfs_chown(f->fs, path, uid, gid)
-                         : (int)error(chown(full(f, path).path, uid, gid));
+                         : (int)face_result(chown(face_path(f, path).path, uid, gid));
 }
 
 int face_utimens(const struct face *f, const char *path, const struct timespec times[2])
 {
     return f->fs != NULL ? shmfs_utimens(f->fs, path, times, 0)
-                         : (int)error(utimensat(AT_FDCWD, full(f, path).path, times, 0));
+                         : (int)face_result(utimensat(AT_FDCWD, face_path(f, path).path, times, 0));
 }
 
 ssize_t face_getxattr(const struct face *f, const char *path, const char *name, void *ret, size_t n)
 {
     return f->fs != NULL ? shmfs_getxattr(f->fs, path, name, ret, n)
-                         : error(getxattr(full(f, path).path, name, ret, n));
+                         : face_result(getxattr(face_path(f, path).path, name, ret, n));
 }
 
 ssize_t face_listxattr(const struct face *f, const char *path, char *ret, size_t n)
 {
     return f->fs != NULL ? shmfs_listxattr(f->fs, path, ret, n)
-                         : error(listxattr(full(f, path).path, ret, n));
+                         : face_result(listxattr(face_path(f, path).path, ret, n));
 }
 
 /* setfsuid() takes the capabilities that override permissions away, and gives them back. */
@@ -80,7 +65,7 @@ int face_open_as_nobody(const struct face *f, struct shmfs *nobody, const char *
         return shmfs_access(nobody, path, R_OK);
     setfsgid(NOBODY);
     setfsuid(NOBODY);
-    r = (int)error(open(full(f, path).path, O_RDONLY | O_CLOEXEC));
+    r = (int)face_result(open(face_path(f, path).path, O_RDONLY | O_CLOEXEC));
     setfsuid(0);
     setfsgid(0);
     if (r >= 0)
@@ -98,7 +83,7 @@ int face_open(const struct face *f, const char *path, int flags, struct handle *
     if (f->fs != NULL) {
         r = shmfs_open(f->fs, path, flags, 0644, &h.file);
     } else {
-        r = (int)error(open(full(f, path).path, flags | O_CLOEXEC, 0644));
+        r = (int)face_result(open(face_path(f, path).path, flags | O_CLOEXEC, 0644));
         h.fd = r + 1;
     }
     if (r < 0)
@@ -114,35 +99,35 @@ int face_close(struct handle *h)
     if (h->file != NULL)
         r = shmfs_close(h->file);
     else if (h->fd > 0)
-        r = (int)error(close(h->fd - 1));
+        r = (int)face_result(close(h->fd - 1));
     *h = (struct handle){ 0 };
     return r;
 }
 
 ssize_t face_pread(const struct handle *h, void *buf, size_t n, off_t off)
 {
-    return h->file != NULL ? shmfs_pread(h->file, buf, n, off) : error(pread(h->fd - 1, buf, n, off));
+    return h->file != NULL ? shmfs_pread(h->file, buf, n, off) : face_result(pread(h->fd - 1, buf, n, off));
 }
 
 ssize_t face_pwrite(const struct handle *h, const void *buf, size_t n, off_t off)
 {
-    return h->file != NULL ? shmfs_pwrite(h->file, buf, n, off) : error(pwrite(h->fd - 1, buf, n, off));
+    return h->file != NULL ? shmfs_pwrite(h->file, buf, n, off) : face_result(pwrite(h->fd - 1, buf, n, off));
 }
 
 ssize_t face_append(const struct handle *h, const void *buf, size_t n)
 {
-    return h->file != NULL ? shmfs_append(h->file, buf, n, NULL) : error(write(h->fd - 1, buf, n));
+    return h->file != NULL ? shmfs_append(h->file, buf, n, NULL) : face_result(write(h->fd - 1, buf, n));
 }
 
 int face_fstat(const struct handle *h, struct stat *ret)
 {
-    return h->file != NULL ? shmfs_fstat(h->file, ret) : (int)error(fstat(h->fd - 1, ret));
+    return h->file != NULL ? shmfs_fstat(h->file, ret) : (int)face_result(fstat(h->fd - 1, ret));
 }
 
 int face_fallocate(const struct handle *h, int mode, off_t off, off_t n)
 {
     return h->file != NULL ? shmfs_fallocate(h->file, mode, off, n)
-                           : (int)error(fallocate(h->fd - 1, mode, off, n));
+                           : (int)face_result(fallocate(h->fd - 1, mode, off, n));
 }
 
 int face_flink(const struct face *f, const struct handle *h, const char *to)
@@ -152,7 +137,7 @@ int face_flink(const struct face *f, const struct handle *h, const char *to)
     if (h->file != NULL)
         return shmfs_flink(h->file, to);
     snprintf(self, sizeof(self), "/proc/self/fd/%d", h->fd - 1);
-    return (int)error(linkat(AT_FDCWD, self, AT_FDCWD, full(f, to).path, AT_SYMLINK_FOLLOW));
+    return (int)face_result(linkat(AT_FDCWD, self, AT_FDCWD, face_path(f, to).path, AT_SYMLINK_FOLLOW));
 }
 
 int face_map(const struct handle *h, size_t n, bool write, void **ret)
@@ -171,7 +156,7 @@ int face_map(const struct handle *h, size_t n, bool write, void **ret)
 
 int face_unmap(const struct face *f, void *p, size_t n)
 {
-    return f->fs != NULL ? shmfs_unmap(f->fs, p, n) : (int)error(munmap(p, n));
+    return f->fs != NULL ? shmfs_unmap(f->fs, p, n) : (int)face_result(munmap(p, n));
 }
 
 int face_msync(const struct handle *h, char *p, size_t off, size_t n)
@@ -179,7 +164,7 @@ int face_msync(const struct handle *h, char *p, size_t off, size_t n)
     size_t page = off & ~(size_t)4095;
 
     return h->file != NULL ? shmfs_msync(h->file, (off_t)off, n)
-                           : (int)error(msync(p + page, off - page + n, MS_SYNC));
+                           : (int)face_result(msync(p + page, off - page + n, MS_SYNC));
 }
 
 int face_fsync(const struct face *f, const char *path)
@@ -192,7 +177,7 @@ int face_fsync(const struct face *f, const char *path)
     r = face_open(f, path, O_RDONLY | O_NOFOLLOW, &h);
     if (r < 0)
         return r;
-    r = (int)error(fsync(h.fd - 1));
+    r = (int)face_result(fsync(h.fd - 1));
     face_close(&h);
     return r;
 }
@@ -208,7 +193,7 @@ int face_opendir(const struct face *f, const char *path, struct listing *ret)
     ret->at = ret->have = 0;
     if (f->fs != NULL)
         return shmfs_opendir(f->fs, path, &ret->direct);
-    r = (int)error(open(full(f, path).path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    r = (int)face_result(open(face_path(f, path).path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     ret->fd = r < 0 ? 0 : r + 1;
     return r < 0 ? r : 0;
 }
@@ -219,7 +204,7 @@ static int next_entry(struct listing *l, const struct dirent **ret)
     if (l->direct != NULL)
         return shmfs_readdir(l->direct, ret);
     if (l->at == l->have) {
-        long r = error(syscall(SYS_getdents64, l->fd - 1, l->buf, sizeof(l->buf)));
+        long r = face_result(syscall(SYS_getdents64, l->fd - 1, l->buf, sizeof(l->buf)));
         if (r <= 0)
             return (int)r;
         l->at = 0;

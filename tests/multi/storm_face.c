@@ -10,23 +10,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 300, BLOCK = 4096 };
+enum { BLOCK = 4096 };
 
-/* The path as the kernel knows it. */
-struct full {
-    char path[PATH_BYTES];
-};
-static struct full full(const struct face *f, const char *path)
+struct face_path face_path(const struct face *f, const char *path)
 {
-    struct full ret;
+    struct face_path ret;
 
     snprintf(ret.path, sizeof(ret.path), "%s%s", f->mount, path);
     return ret;
-}
-
-static long error(long r)
-{
-    return r < 0 ? -errno : r;
 }
 
 int face_make(const struct face *f, const char *path, mode_t mode)
@@ -34,8 +25,8 @@ int face_make(const struct face *f, const char *path, mode_t mode)
     struct shmfs_file *file;
 
     if (f->fs == NULL) {
-        int fd = open(full(f, path).path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-        return (int)error(fd < 0 ? fd : close(fd));
+        int fd = open(face_path(f, path).path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        return (int)face_result(fd < 0 ? fd : close(fd));
     }
     int r = shmfs_open(f->fs, path, O_RDWR | O_CREAT | O_EXCL, mode, &file);
     return r < 0 ? r : shmfs_close(file);
@@ -43,58 +34,61 @@ int face_make(const struct face *f, const char *path, mode_t mode)
 
 int face_mkdir(const struct face *f, const char *path, mode_t mode)
 {
-    return f->fs != NULL ? shmfs_mkdir(f->fs, path, mode) : (int)error(mkdir(full(f, path).path, mode));
+    return f->fs != NULL ? shmfs_mkdir(f->fs, path, mode)
+                         : (int)face_result(mkdir(face_path(f, path).path, mode));
 }
 
 int face_symlink(const struct face *f, const char *target, const char *path)
 {
     return f->fs != NULL ? shmfs_symlink(f->fs, target, path)
-                         : (int)error(symlink(target, full(f, path).path));
+                         : (int)face_result(symlink(target, face_path(f, path).path));
 }
 
 int face_unlink(const struct face *f, const char *path)
 {
-    return f->fs != NULL ? shmfs_unlink(f->fs, path) : (int)error(unlink(full(f, path).path));
+    return f->fs != NULL ? shmfs_unlink(f->fs, path) : (int)face_result(unlink(face_path(f, path).path));
 }
 
 int face_rmdir(const struct face *f, const char *path)
 {
-    return f->fs != NULL ? shmfs_rmdir(f->fs, path) : (int)error(rmdir(full(f, path).path));
+    return f->fs != NULL ? shmfs_rmdir(f->fs, path) : (int)face_result(rmdir(face_path(f, path).path));
 }
 
 int face_link(const struct face *f, const char *from, const char *to)
 {
     return f->fs != NULL ? shmfs_link(f->fs, from, to)
-                         : (int)error(link(full(f, from).path, full(f, to).path));
+                         : (int)face_result(link(face_path(f, from).path, face_path(f, to).path));
 }
 
 int face_rename(const struct face *f, const char *from, const char *to, unsigned flags)
 {
-    return f->fs != NULL
-               ? shmfs_rename(f->fs, from, to, flags)
-               : (int)error(renameat2(AT_FDCWD, full(f, from).path, AT_FDCWD, full(f, to).path, flags));
+    return f->fs != NULL ? shmfs_rename(f->fs, from, to, flags)
+                         : (int)face_result(renameat2(AT_FDCWD, face_path(f, from).path, AT_FDCWD,
+                                                      face_path(f, to).path, flags));
 }
 
 int face_chmod(const struct face *f, const char *path, mode_t mode)
 {
-    return f->fs != NULL ? shmfs_chmod(f->fs, path, mode) : (int)error(chmod(full(f, path).path, mode));
+    return f->fs != NULL ? shmfs_chmod(f->fs, path, mode)
+                         : (int)face_result(chmod(face_path(f, path).path, mode));
 }
 
 int face_truncate(const struct face *f, const char *path, off_t size)
 {
-    return f->fs != NULL ? shmfs_truncate(f->fs, path, size) : (int)error(truncate(full(f, path).path, size));
+    return f->fs != NULL ? shmfs_truncate(f->fs, path, size)
+                         : (int)face_result(truncate(face_path(f, path).path, size));
 }
 
 int face_setxattr(const struct face *f, const char *path, const char *name, const void *value, size_t n)
 {
     return f->fs != NULL ? shmfs_setxattr(f->fs, path, name, value, n, 0)
-                         : (int)error(setxattr(full(f, path).path, name, value, n, 0));
+                         : (int)face_result(setxattr(face_path(f, path).path, name, value, n, 0));
 }
 
 int face_removexattr(const struct face *f, const char *path, const char *name)
 {
     return f->fs != NULL ? shmfs_removexattr(f->fs, path, name)
-                         : (int)error(removexattr(full(f, path).path, name));
+                         : (int)face_result(removexattr(face_path(f, path).path, name));
 }
 
 static ssize_t mounted_io(const char *path, void *buf, size_t n, off_t off, int flags)
@@ -104,9 +98,9 @@ static ssize_t mounted_io(const char *path, void *buf, size_t n, off_t off, int 
 
     if (fd < 0)
         return -errno;
-    r = error((flags & O_ACCMODE) == O_RDONLY ? pread(fd, buf, n, off)
-              : (flags & O_APPEND) != 0       ? write(fd, buf, n)
-                                              : pwrite(fd, buf, n, off));
+    r = face_result((flags & O_ACCMODE) == O_RDONLY ? pread(fd, buf, n, off)
+                    : (flags & O_APPEND) != 0       ? write(fd, buf, n)
+                                                    : pwrite(fd, buf, n, off));
     return close(fd) < 0 && r >= 0 ? -errno : r;
 }
 
@@ -117,7 +111,7 @@ ssize_t face_write(const struct face *f, const char *path, const void *buf, size
     ssize_t r;
 
     if (f->fs == NULL)
-        return mounted_io(full(f, path).path, (void *)(uintptr_t)buf, n, off, flags);
+        return mounted_io(face_path(f, path).path, (void *)(uintptr_t)buf, n, off, flags);
     r = shmfs_open(f->fs, path, flags, 0, &file);
     if (r < 0)
         return r;
@@ -132,7 +126,7 @@ ssize_t face_read(const struct face *f, const char *path, void *buf, size_t n, o
     ssize_t r;
 
     if (f->fs == NULL)
-        return mounted_io(full(f, path).path, buf, n, off, O_RDONLY);
+        return mounted_io(face_path(f, path).path, buf, n, off, O_RDONLY);
     r = shmfs_open(f->fs, path, O_RDONLY, 0, &file);
     if (r < 0)
         return r;
@@ -205,21 +199,21 @@ static int fiddle_direct(const struct face *f, const char *dir, const char *path
 static int fiddle_mounted(const struct face *f, const char *dir, const char *path, uint64_t chance)
 {
     bool nameless = chance % 4 == 0;
-    int fd = open(full(f, nameless ? dir : path).path, O_RDWR | O_CLOEXEC | (nameless ? O_TMPFILE : O_CREAT),
-                  0600),
+    int fd = open(face_path(f, nameless ? dir : path).path,
+                  O_RDWR | O_CLOEXEC | (nameless ? O_TMPFILE : O_CREAT), 0600),
         r;
 
     if (fd < 0)
         return -errno;
-    r = (int)error(pwrite(fd, dir, strlen(dir), (off_t)(chance % 9000)));
+    r = (int)face_result(pwrite(fd, dir, strlen(dir), (off_t)(chance % 9000)));
     if (r >= 0 && chance % 3 == 0)
-        r = (int)error(ftruncate(fd, (off_t)(chance % 20000)));
+        r = (int)face_result(ftruncate(fd, (off_t)(chance % 20000)));
     if (r >= 0 && !nameless && chance % 3 == 1) {
-        r = (int)error(unlink(full(f, path).path));
+        r = (int)face_result(unlink(face_path(f, path).path));
         r = r == -ENOENT ? 0 : r;
     }
     if (r >= 0)
-        r = (int)error(write(fd, dir, strlen(dir)));
+        r = (int)face_result(write(fd, dir, strlen(dir)));
     return close(fd) < 0 && r >= 0 ? -errno : r;
 }
 

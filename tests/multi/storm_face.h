@@ -6,6 +6,7 @@
  * The same operations by two ways: by lib/shmfs.h, and by system calls on a mount. Paths begin with a slash at
  * the filesystem's root. Each returns 0, a count, or a negative errno.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +18,17 @@ struct face {
     struct shmfs *fs;  /* of one who is attached; NULL: by the mount */
     const char *mount; /* where that is */
 };
+
+/* The path as the kernel knows it. */
+struct face_path {
+    char path[300];
+};
+struct face_path face_path(const struct face *f, const char *path);
+/* Of a system call. */
+static inline long face_result(long r)
+{
+    return r < 0 ? -errno : r;
+}
 
 int face_make(const struct face *f, const char *path, mode_t mode);
 int face_mkdir(const struct face *f, const char *path, mode_t mode);

@@ -821,26 +821,45 @@ static void test_lease_ends_with_the_mount(void **state)
 
 /* ---- death of writers ------------------------------------------------------------------------------------- */
 
+static void killed_in(void (*work)(struct shmfs *own))
+{
+    pid_t pid = fork();
+    int status;
+
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        work(api_attach(0));
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFSIGNALED(status));
+}
+
+static void wait_for_driver(struct shmfs *own)
+{
+    struct shmfs_file *file = open_in(own, "d/f", O_RDWR);
+
+    alarm(1); /* within its wait */
+    shmfs_pwrite(file, "z", 1, 0);
+}
+
+static void change_unrecalled(struct shmfs *own)
+{
+    struct txn t;
+
+    MUST(txn_begin(own, &t));
+    t.slot->recall.unrecalled = 1;
+    raise(SIGKILL);
+}
+
 /* A post whose writer is dead is answered all the same, and the next writer has it recalled if need be. */
 static void test_lease_a_writer_that_died_waiting_leaves_no_stale_lease(void **state)
 {
     uint32_t dir, ino;
-    pid_t pid;
-    int status;
 
     scene_make(&dir, &ino);
     kernel_stop();
-    pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        struct shmfs *own = api_attach(0);
-        struct shmfs_file *file = open_in(own, "d/f", O_RDWR);
-        alarm(1); /* within its wait */
-        shmfs_pwrite(file, "z", 1, 0);
-        _exit(0);
-    }
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSIGNALED(status));
+    killed_in(wait_for_driver);
     assert_int_equal(leases_of(ino) & (LEASE_ATTR | LEASE_DATA), LEASE_ATTR | LEASE_DATA);
     kernel_start();
     while (kernel.drops == 0)
@@ -857,22 +876,10 @@ static void test_lease_a_writer_that_died_waiting_leaves_no_stale_lease(void **s
 static void test_lease_an_undertaker_says_what_was_not_recalled(void **state)
 {
     uint32_t dir, ino;
-    pid_t pid;
-    int status;
 
     scene_make(&dir, &ino);
     kernel_stop();
-    pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        struct shmfs *own = api_attach(0);
-        struct txn t;
-
-        MUST(txn_begin(own, &t));
-        t.slot->recall.unrecalled = 1;
-        raise(SIGKILL);
-    }
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    killed_in(change_unrecalled);
     assert_int_equal(driver->rt->resync, 0);
     bury();
     assert_int_equal(driver->rt->resync, 1);
