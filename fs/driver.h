@@ -29,6 +29,7 @@ struct driver {
     struct notify *notify; /* NULL: the kernel is leased nothing */
 
     /* Set by the INIT exchange, before any other request. */
+    bool keeps_names;  /* and listings */
     bool no_open;      /* the kernel can do without OPEN and RELEASE, */
     bool no_opendir;   /* and the same for directories */
     bool setxattr_ext; /* SETXATTR requests have the longer header */
@@ -37,7 +38,9 @@ struct driver {
 /* Seconds for which the kernel may keep a name or attributes of an answer, which leases, or does not, KIND of it. */
 static inline double driver_keeps(const struct driver *d, unsigned leases, enum shmfs_lease kind)
 {
-    return d->cache == CACHE_COHERENT && (leases & kind) == 0 ? 0 : d->timeout;
+    if (d->cache == CACHE_COHERENT && ((leases & kind) == 0 || (kind == SHMFS_LEASE_NAME && !d->keeps_names)))
+        return 0;
+    return d->timeout;
 }
 
 /* Attributes in libfuse's form. */

@@ -21,6 +21,7 @@ struct notify {
     const struct driver *driver;
     pthread_t thread;
     atomic_bool ending;
+    time_t said;
 };
 
 /* ---- what the kernel is told -------------------------------------------------------------------- */
@@ -40,10 +41,7 @@ static void drop_name(const struct notify *n, uint32_t dir, const char *name, si
  */
 static void tell_size(const struct notify *n, uint32_t ino)
 {
-    struct shmfs_attr attr;
-
-    if (shmfs_node_getattr(n->driver->fs, ino, &attr) == 0 && S_ISREG(attr.mode))
-        raw_raise_size(n->driver, ino, attr.size);
+    raw_raise_size(n->driver, ino, shmfs_lease_size(n->driver->fs, ino));
 }
 
 /* off < 0: attributes alone. */
@@ -105,7 +103,7 @@ static void drop_names_of(const struct notify *n, uint32_t dir)
     uint64_t cookie = 0;
     int got;
 
-    while ((got = shmfs_node_readdir(n->driver->fs, dir, cookie, batch, 32)) > 0) {
+    while ((got = shmfs_lease_names(n->driver->fs, dir, cookie, batch, 32)) > 0) {
         for (int i = 0; i < got; i++)
             drop_name(n, dir, batch[i].name, batch[i].len);
         cookie = batch[got - 1].next;
@@ -115,11 +113,9 @@ static void drop_names_of(const struct notify *n, uint32_t dir)
 static void drop_everything(const struct notify *n)
 {
     bool names = raw_drop_all_names(n->driver) < 0;
-    struct shmfs_attr attr;
+    bool dir;
 
-    for (uint32_t ino = 0; shmfs_lease_each(n->driver->fs, &ino);) {
-        bool dir = shmfs_node_getattr(n->driver->fs, ino, &attr) == 0 && S_ISDIR(attr.mode);
-
+    for (uint32_t ino = 0; shmfs_lease_each(n->driver->fs, &ino, &dir) && !n->ending;) {
         if (dir && names)
             drop_names_of(n, ino);
         else if (dir)
@@ -128,6 +124,18 @@ static void drop_everything(const struct notify *n)
             tell_size(n, ino);
         drop_inode(n, ino, 0, 0);
     }
+}
+
+/* Once a minute at most. */
+static void say_late(struct notify *n)
+{
+    time_t now = time(NULL);
+
+    if (n->said != 0 && now - n->said < 60)
+        return;
+    n->said = now;
+    say("could not keep up with a process that changed the region: all that the kernel had cached is "
+        "dropped");
 }
 
 /* ---- the thread --------------------------------------------------------------------------------- */
@@ -142,12 +150,11 @@ static void *work(void *data)
         if (shmfs_lease_next(n->driver->fs, LOOK_MS, &drop) == 0)
             continue;
         if (drop.everything) {
-            say("could not keep up with a process that changed the region: all that the kernel had cached is "
-                "dropped");
+            say_late(n);
             drop_everything(n);
-        }
-        if (!drop.everything)
+        } else {
             drop_these(n, &drop);
+        }
         shmfs_lease_dropped(n->driver->fs, &drop);
     }
     return NULL;
@@ -175,6 +182,7 @@ int notify_start(struct driver *driver, struct notify **ret)
 
 void notify_stop(struct notify *n)
 {
+    shmfs_lease_stop(n->driver->fs);
     n->ending = true;
     pthread_join(n->thread, NULL);
     free(n);

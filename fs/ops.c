@@ -2,11 +2,14 @@
 /* The mount as a whole, and attributes. */
 #include <errno.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "caller.h"
 #include "ops.h"
 #include "raw.h"
+#include "serve.h"
 #include "watch.h"
 
 /* ---- answers ------------------------------------------------------------------------------------ */
@@ -40,8 +43,18 @@ void driver_stat(const struct shmfs_attr *attr, struct stat *ret)
     };
 }
 
+static void op_settle(const struct driver *d, uint32_t ino)
+{
+    if (d->cache != CACHE_COHERENT || shmfs_lease_is_settled(d->fs, ino))
+        return;
+    serve_sleeps(true); /* what we wait for may need a worker */
+    shmfs_lease_settle(d->fs, ino);
+    serve_sleeps(false);
+}
+
 struct fuse_entry_param op_entry_param(const struct driver *d, const struct shmfs_attr *attr)
 {
+    op_settle(d, attr->ino);
     struct fuse_entry_param e = {
         .ino = attr->ino,
         .generation = driver_generation(attr),
@@ -63,6 +76,20 @@ void op_entry(fuse_req_t req, const struct shmfs_attr *attr)
 }
 
 /* ---- the mount ---------------------------------------------------------------------------------- */
+
+/*
+ * Linux 6.19 to 7.0 drops a name without waiting for who is just looking it up, or listing the directory: an answer on
+ * its way would stay (docs/COHERENCE.md).
+ */
+static bool kernel_orders_names(void)
+{
+    unsigned major = 0, minor = 0;
+    struct utsname name;
+
+    if (uname(&name) < 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+        return true;
+    return !(major == 6 && minor >= 19) && !(major == 7 && minor == 0);
+}
 
 static void op_init(void *data, struct fuse_conn_info *conn)
 {
@@ -86,7 +113,8 @@ static void op_init(void *data, struct fuse_conn_info *conn)
         want |= FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
     conn->want = want & conn->capable;
     d->no_open = d->cache != CACHE_NONE && !d->locks && (conn->capable & FUSE_CAP_NO_OPEN_SUPPORT);
-    d->no_opendir = d->cache != CACHE_NONE && (conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
+    d->keeps_names = d->cache != CACHE_COHERENT || kernel_orders_names();
+    d->no_opendir = d->cache != CACHE_NONE && d->keeps_names && (conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
     conn->max_background = 64; /* pages being read ahead or written back, in requests */
 }
 
@@ -146,7 +174,7 @@ int op_getattr_leased(const struct driver *d, uint32_t ino, struct shmfs_attr *r
     int r = shmfs_node_getattr(d->fs, ino, ret);
 
     if (r == 0)
-        shmfs_lease_settle(d->fs, ino);
+        op_settle(d, ino);
     ret->leases = leases > 0 ? (unsigned)leases : 0;
     return r;
 }
@@ -275,7 +303,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         fuse_reply_err(req, ENOSYS);
         return;
     }
-    fi->keep_cache = fi->cache_readdir = d->cache != CACHE_NONE;
+    fi->keep_cache = fi->cache_readdir = d->cache != CACHE_NONE && d->keeps_names;
     fuse_reply_open(req, fi);
 }
 

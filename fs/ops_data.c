@@ -81,11 +81,11 @@ static void await(sem_t *what, long ms)
 {
     struct timespec end;
 
-    clock_gettime(CLOCK_REALTIME, &end);
+    clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_nsec += ms * 1000000L;
     end.tv_sec += end.tv_nsec / 1000000000;
     end.tv_nsec %= 1000000000;
-    while (sem_timedwait(what, &end) < 0 && errno == EINTR)
+    while (sem_clockwait(what, CLOCK_MONOTONIC, &end) < 0 && errno == EINTR)
         ;
 }
 
@@ -114,8 +114,10 @@ static void drop_misplaced(const struct driver *d, fuse_ino_t ino, off_t off, of
     if (!later_do(d->later, misplaced_later, m)) {
         misplaced_put(m);
     } else {
+        serve_sleeps(true);
         await(&m->most, MOST_MS);
         await(&m->all, LOCKED_MS);
+        serve_sleeps(false);
     }
     misplaced_put(m);
 }
@@ -141,13 +143,17 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
         if (off % PAGE != 0 && (off + (off_t)size) % PAGE == 0 && size < PAGE)
             flags |= SHMFS_WRITE_HALF;
     }
+    bool dropped = shmfs_lease_dropped_lately(d->fs, (uint32_t)ino);
     do
         n = shmfs_node_write(d->fs, (uint32_t)ino, buf, size, off, flags, &at);
     while (serve_again((int)n, &tries));
     /* A page that is being written back stays where it is until we have answered. */
-    bool doubtful = !fi->writepage && shmfs_lease_doubtful(d->fs, (uint32_t)ino);
+    bool doubtful = !fi->writepage && shmfs_lease_has_pages(d->fs, (uint32_t)ino) &&
+                    (dropped || shmfs_lease_dropped_lately(d->fs, (uint32_t)ino));
     if (n > 0 && d->cache == CACHE_COHERENT && (at != off || doubtful))
         drop_misplaced(d, ino, off, at, n);
+    if (flags & SHMFS_WRITE_HALF)
+        shmfs_lease_half_done(d->fs, (uint32_t)ino);
     if (n < 0)
         op_error(req, (int)n);
     else

@@ -29,12 +29,12 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     const struct driver *d = op_driver(req);
     struct fuse_entry_param none = { .entry_timeout = d->timeout };
     struct shmfs_attr attr;
-    bool keep = d->timeout > 0; /* that it does not exist */
+    bool keep = d->timeout > 0 && d->keeps_names; /* that it does not exist */
     int r, absent;
 
     do {
         r = shmfs_node_lookup(d->fs, (uint32_t)parent, name, d->counting, &attr);
-        absent = r == -ENOENT && d->cache == CACHE_COHERENT
+        absent = r == -ENOENT && d->cache == CACHE_COHERENT && keep
                      ? shmfs_lease_absent(d->fs, (uint32_t)parent, name)
                      : keep;
     } while (r == -ENOENT && absent == -EEXIST);

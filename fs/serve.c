@@ -93,15 +93,25 @@ void serve_removed(void)
     atomic_store_explicit(&last_removal, now(), memory_order_relaxed);
 }
 
+void serve_sleeps(bool begins)
+{
+    if (self == NULL)
+        return;
+    if (begins)
+        place_block(self->server->places);
+    else
+        place_unblock(self->server->places);
+}
+
 bool serve_again(int r, unsigned *tries)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
 
     if (r != -ENOSPC || (*tries)++ == TRIES || now() - atomic_load(&last_removal) > FORGOTTEN_BY)
         return false;
-    place_block(self->server->places);
+    serve_sleeps(true);
     nanosleep(&pause, NULL);
-    place_unblock(self->server->places);
+    serve_sleeps(false);
     return true;
 }
 
@@ -218,6 +228,8 @@ int serve_start(struct server *s, int fd, unsigned n)
 
     s->fd = fd;
     s->owner = pthread_self();
+    if (s->driver->cache == CACHE_COHERENT && n < 2)
+        n = 2; /* one may wait for what the kernel does only after another one's answer */
     s->workers = calloc(n, sizeof(*s->workers));
     if (!s->workers)
         return -ENOMEM;

@@ -48,6 +48,8 @@ void *serve_buffer(size_t n);
  * at most, while other workers serve.
  */
 bool serve_again(int r, unsigned *tries);
+/* In a worker: around what may sleep, while others serve. */
+void serve_sleeps(bool begins);
 /* In a worker: something was removed, and will be forgotten. */
 void serve_removed(void);
 

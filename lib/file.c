@@ -273,6 +273,12 @@ static int grow_zero(struct txn *t, uint32_t ino, const struct inode *in, uint64
     return 0;
 }
 
+/* Beside enum shmfs_write_flags. */
+enum {
+    WRITE_IN_PARTS = 1 << 30,
+    WRITE_OUT_OF_TURN = 1 << 29,
+};
+
 /* The kernel must have none of what is written, unless it is the kernel that writes, and keeps it. -EAGAIN. */
 static int writer_leases(struct writer *w, unsigned flags)
 {
@@ -283,7 +289,7 @@ static int writer_leases(struct writer *w, unsigned flags)
         if (append)
             lease_turn(w->t, w->ino, (flags & SHMFS_WRITE_HALF) != 0);
     }
-    if (append && (flags & SHMFS_WRITE_CACHED) == 0 && lease_turn_taken(w->t, w->ino))
+    if (append && (flags & (SHMFS_WRITE_CACHED | WRITE_OUT_OF_TURN)) == 0 && lease_turn_taken(w->t, w->ino))
         return -EBUSY;
     return lease_break(w->t, w->ino, LEASE_ATTR | LEASE_PAGES, w->off, w->off + w->n) ? -EAGAIN : 0;
 }
@@ -372,20 +378,25 @@ static ssize_t write_large(struct shmfs *fs, uint32_t ino, const void *buf, size
     return w.n < n ? (ssize_t)(n - w.n) : r;
 }
 
-enum { WRITE_IN_PARTS = 1 << 30 }; /* beside enum shmfs_write_flags */
+enum { TURNS_MAX = 8 }; /* of others, which may never end */
 
 /* Tries until the kernel has dropped what is in the way, and it is our turn. */
 static ssize_t write_some(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off,
                           unsigned flags, uint64_t *ret_start)
 {
     bool large = n > SLOT_STAGE || (flags & WRITE_IN_PARTS) != 0;
+    unsigned turns = 0;
     ssize_t r;
 
     do {
+        if (unlikely(turns == TURNS_MAX))
+            flags |= WRITE_OUT_OF_TURN;
         r = large ? write_large(fs, ino, buf, n, off, flags, ret_start)
                   : write_small(fs, ino, buf, n, off, flags, ret_start);
-        if (unlikely(r == -EBUSY))
+        if (unlikely(r == -EBUSY)) {
             lease_turn_wait(fs, ino);
+            turns++;
+        }
     } while (r == -EAGAIN || r == -EBUSY);
     return r;
 }

@@ -26,11 +26,6 @@ static uint32_t now_ms(void)
     return (uint32_t)(lock_now_ns() / 1000000) | 1;
 }
 
-static bool is_before(uint32_t now, uint32_t end)
-{
-    return end != 0 && (int32_t)(end - now) > 0;
-}
-
 static bool of_this_mount(const struct shmfs *fs, const struct inode_rt *rt)
 {
     return rt->epoch == (uint32_t)LOAD_RELAXED(&fs->rt->mount_epoch);
@@ -72,7 +67,7 @@ static struct recall *recall_list(struct txn *t)
 
     if (!t->recalling) {
         STORE(&rc->state, rc->state & ~UINT32_C(3));
-        rc->ninodes = rc->nnames = 0;
+        t->nrecalls = t->nrecall_names = rc->ninodes = rc->nnames = 0;
         t->recalling = true;
     }
     return rc;
@@ -92,6 +87,16 @@ static bool inode_recalled(const struct txn *t, uint32_t ino, uint32_t kinds, ui
             return true;
     }
     return false;
+}
+
+static void recall_inode(struct txn *t, uint32_t ino, uint32_t kinds, uint64_t from, uint64_t to)
+{
+    struct recall *rc = &t->slot->recall;
+    uint32_t grants = t->fs->inode_rts[ino].grants;
+
+    if (t->nrecalls < RECALL_INODES)
+        rc->inodes[t->nrecalls++] = (struct recall_inode){ { ino }, kinds, grants, 0, from, to };
+    STORE_RELAXED(&rc->ninodes, t->nrecalls);
 }
 
 /* When the change is made, the kernel is to hear of it once more. */
@@ -123,9 +128,8 @@ bool lease_break_slowly(struct txn *t, uint32_t ino, uint32_t kinds, uint64_t fr
     }
     if ((kinds & LEASE_PAGES) != 0)
         kinds |= LEASE_PAGES; /* of what is dropped, nothing is left under either */
-    struct recall *rc = recall_list(t);
-    if (rc->ninodes < RECALL_INODES)
-        rc->inodes[rc->ninodes++] = (struct recall_inode){ { ino }, kinds, rt->grants, 0, from, to };
+    recall_list(t);
+    recall_inode(t, ino, kinds, from, to);
     if ((kinds & (LEASE_PAGES | LEASE_ACL)) != 0)
         STORE(&rt->wanted, (now_ms() + WANTED_MS) | 1);
     return true;
@@ -177,9 +181,10 @@ bool lease_break_name_slowly(struct txn *t, uint32_t dir, uint32_t ino, const ch
     if (name_recalled(t, dir, ino, s, len) || goes_on_without(t))
         return false;
     struct recall *rc = recall_list(t);
-    if (rc->nnames == RECALL_NAMES)
+    if (t->nrecall_names == RECALL_NAMES)
         return true;
-    struct recall_name *rn = &rc->names[rc->nnames++];
+    struct recall_name *rn = &rc->names[t->nrecall_names++];
+    STORE_RELAXED(&rc->nnames, t->nrecall_names);
     rn->dir.n = dir;
     rn->ino.n = ino;
     rn->dir_grants = fs->inode_rts[dir].grants;
@@ -236,7 +241,7 @@ bool lease_confirm_list(struct txn *t)
     if (t->unrecalled || t->adopted)
         return false;
     STORE(&rc->state, rc->state & ~UINT32_C(3));
-    rc->ninodes = rc->nnames = 0;
+    t->nrecalls = rc->nnames = 0;
     for (uint32_t i = 0; i < t->nconfirms; i++) {
         uint32_t ino = t->confirms[i].ino, kinds = LOAD(&t->fs->inode_rts[ino].leases) & LEASE_CONFIRM;
         uint64_t from = t->confirms[i].size, to = LOAD_RELAXED(&t->fs->inodes[ino].size);
@@ -246,9 +251,9 @@ bool lease_confirm_list(struct txn *t)
         if ((kinds & LEASE_WRITTEN) != 0)
             __atomic_fetch_or(&t->fs->inode_rts[ino].leases, LEASE_GROWN, __ATOMIC_SEQ_CST);
         if (kinds != 0)
-            rc->inodes[rc->ninodes++] = (struct recall_inode){ { ino }, kinds, 0, 0, from, to };
+            recall_inode(t, ino, kinds, from, to);
     }
-    return rc->ninodes > 0;
+    return t->nrecalls > 0;
 }
 
 void lease_confirm(struct shmfs *fs, struct slot *slot)
@@ -258,6 +263,12 @@ void lease_confirm(struct shmfs *fs, struct slot *slot)
         txn_resync(fs, slot);
     else
         STORE(&slot->recall.state, slot->recall.state & ~UINT32_C(3)); /* it is no leave to change anything */
+    slot->recalled_for = 0;
+}
+
+bool shmfs_lease_is_settled(struct shmfs *fs, uint32_t ino)
+{
+    return likely((LOAD(&fs->inode_rts[ino].leases) & LEASE_GROWN) == 0);
 }
 
 void shmfs_lease_settle(struct shmfs *fs, uint32_t ino)
@@ -291,7 +302,7 @@ static bool is_cooling(const struct inode_rt *rt)
 {
     uint32_t until = LOAD_RELAXED(&rt->cool);
 
-    return unlikely(until != 0) && is_before(now_ms(), until);
+    return unlikely(until != 0) && lease_is_before(now_ms(), until);
 }
 
 uint32_t lease_give(struct txn *t, uint32_t ino, uint32_t kinds)
@@ -301,13 +312,16 @@ uint32_t lease_give(struct txn *t, uint32_t ino, uint32_t kinds)
     if (!leases_given(t->fs))
         return 0;
     renew(t->fs, rt);
-    if (unlikely(LOAD_RELAXED(&rt->wanted) != 0) && !is_before(now_ms(), LOAD(&rt->wanted)))
+    if (unlikely(LOAD_RELAXED(&rt->wanted) != 0) && !lease_is_before(now_ms(), LOAD(&rt->wanted)))
         STORE(&rt->wanted, 0u); /* who wanted it is dead: the number would come round again */
     if ((kinds & LEASE_ATTR) != 0 && is_cooling(rt))
         kinds ^= LEASE_ATTR | LEASE_ASKED;
     if (kinds == 0)
         return 0;
-    rt->grants++;
+    if ((kinds & ~LEASE_CONFIRM) != 0)
+        rt->grants++;
+    if ((kinds & LEASE_WRITTEN) != 0 && unlikely((LOAD_RELAXED(&rt->leases) & LEASE_AGE) != 0))
+        __atomic_fetch_and(&rt->leases, ~(uint32_t)LEASE_AGE, __ATOMIC_SEQ_CST);
     __atomic_fetch_or(&rt->leases, kinds, __ATOMIC_SEQ_CST);
     return kinds & ~LEASE_CONFIRM;
 }
@@ -341,7 +355,7 @@ bool lease_give_absent(struct txn *t, uint32_t dir, uint64_t key)
  */
 static bool hold_back(const struct inode_rt *rt, uint16_t before, bool pages)
 {
-    for (int naps = 0; naps < 1000 / NAP_US && is_before(now_ms(), LOAD(&rt->wanted)); naps++) {
+    for (int naps = 0; naps < 1000 / NAP_US && lease_is_before(now_ms(), LOAD(&rt->wanted)); naps++) {
         uint16_t now = LOAD(&rt->dropping);
 
         if (pages && (now & 1) != 0 && (before & 1) == 0 && now == (uint16_t)(before + 1))
@@ -399,6 +413,14 @@ static bool turn_goes_on(const struct inode_rt *rt)
     uint16_t since = LOAD(&rt->turn);
 
     return since != 0 && (uint16_t)((uint16_t)now_ms() - since) < TURN_MS;
+}
+
+void shmfs_lease_half_done(struct shmfs *fs, uint32_t ino)
+{
+    struct inode_rt *rt = &fs->inode_rts[ino];
+
+    if (unlikely(LOAD(&rt->turn) != 0))
+        STORE(&rt->turn, (uint16_t)now_ms());
 }
 
 bool lease_turn_taken(struct txn *t, uint32_t ino)

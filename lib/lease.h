@@ -12,6 +12,15 @@
 #define LEASE_PAGES ((uint32_t)(LEASE_DATA | LEASE_REST))
 #define LEASE_CONFIRM ((uint32_t)(LEASE_ASKED | LEASE_WRITTEN))
 
+/*
+ * Is END, of milliseconds that wrap, still to come? 0: no. It is never reset, and would come round: so only of the next
+ * hour.
+ */
+static inline bool lease_is_before(uint32_t now, uint32_t end)
+{
+    return end != 0 && end - now - 1 < 3600u * 1000;
+}
+
 /* The kernel's references to the inode; those of mounts that are gone count no more. */
 static inline uint64_t lease_lookups(const struct shmfs *fs, uint32_t ino)
 {

@@ -26,7 +26,7 @@ static bool cool_down(struct inode_rt *rt)
     uint32_t now = now_ms(), was = LOAD_RELAXED(&rt->cool);
 
     STORE(&rt->cool, (now + COOL_MS) | 1);
-    return was != 0 && (int32_t)(was - now) > 0;
+    return lease_is_before(now, was);
 }
 
 /* Clears leases; until the kernel has dropped what they stood for, who wants to change it waits for that. */
@@ -44,6 +44,17 @@ static void leases_taken(struct shmfs *fs, uint32_t ino, uint32_t what)
     __atomic_fetch_and(&fs->inode_rts[ino].leases, ~what, __ATOMIC_SEQ_CST);
 }
 
+/* Who writes no more through the mount need not be told for ever. */
+static void written_grow_old(struct inode_rt *rt)
+{
+    uint32_t was = LOAD(&rt->leases), is;
+
+    do
+        is = (was & LEASE_AGE) == LEASE_AGE ? was & ~(uint32_t)(LEASE_AGE | LEASE_WRITTEN)
+                                            : was + (LEASE_AGE & -LEASE_AGE);
+    while (!__atomic_compare_exchange_n(&rt->leases, &was, is, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+}
+
 /* It has changed, and who changed it is about to return. */
 static void inode_confirm(struct shmfs *fs, const struct recall_inode *ri, struct shmfs_drop_inode *ret)
 {
@@ -56,6 +67,8 @@ static void inode_confirm(struct shmfs *fs, const struct recall_inode *ri, struc
         *ret = (struct shmfs_drop_inode){
             .ino = ri->ino.n, .confirms = true, .pages = true, .from = ri->from, .len = to - ri->from
         };
+    if (ret->pages)
+        written_grow_old(rt);
     leases_take(rt, LEASE_ASKED);
 }
 
@@ -184,13 +197,28 @@ void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
         lock_futex_wake32(&rc->state, 1);
 }
 
-bool shmfs_lease_doubtful(struct shmfs *fs, uint32_t ino)
+bool shmfs_lease_dropped_lately(struct shmfs *fs, uint32_t ino)
 {
-    const struct inode_rt *rt = &fs->inode_rts[ino];
-    uint32_t cool = LOAD_RELAXED(&rt->cool);
+    uint32_t cool = LOAD_RELAXED(&fs->inode_rts[ino].cool);
 
-    return unlikely(cool != 0) && (LOAD(&rt->leases) & LEASE_PAGES) != 0 &&
-           (int32_t)(now_ms() - cool) < DOUBT_MS;
+    return unlikely(cool != 0) && lease_is_before(now_ms(), cool + DOUBT_MS);
+}
+
+bool shmfs_lease_has_pages(struct shmfs *fs, uint32_t ino)
+{
+    return (LOAD(&fs->inode_rts[ino].leases) & LEASE_PAGES) != 0;
+}
+
+uint64_t shmfs_lease_size(struct shmfs *fs, uint32_t ino)
+{
+    const struct inode *in = &fs->inodes[ino];
+
+    return S_ISREG(LOAD_RELAXED(&in->mode)) ? LOAD_RELAXED(&in->size) : 0;
+}
+
+void shmfs_lease_stop(struct shmfs *fs)
+{
+    STORE(&fs->rt->driver_mode, LOAD(&fs->rt->driver_mode) & ~(uint32_t)DRIVER_LEASES);
 }
 
 bool shmfs_lease_looked_up(struct shmfs *fs, uint32_t ino)
@@ -206,7 +234,7 @@ static bool is_reserved(const struct shmfs *fs, uint32_t ino)
     return (fs->group_rts[group].inode_reserved >> (bit / INODE_CHUNK) & 1) != 0;
 }
 
-bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino)
+bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino, bool *ret_dir)
 {
     if (*ino != 0)
         leases_taken(fs, *ino, LEASE_GOING | LEASE_GROWN); /* the one before is dropped */
@@ -218,6 +246,7 @@ bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino)
         if (!shmfs_lease_looked_up(fs, *ino))
             continue;
         leases_take(&fs->inode_rts[*ino], LEASE_PAGES | LEASE_ATTR | LEASE_ACL | LEASE_ASKED);
+        *ret_dir = is_dir(fs, *ino);
         return true;
     }
     return false;

@@ -120,8 +120,6 @@ static int ref_inode(struct shmfs *fs, uint32_t ino, uint32_t generation, struct
         ret->leases = leases;
     }
     txn_commit(&t);
-    if (r == 0)
-        shmfs_lease_settle(fs, ino);
     return r;
 }
 
@@ -397,6 +395,15 @@ int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct s
     ENTER(fs, ino);
     file_read_time(fs, ino); /* before: what is listed should be of the sequence that stays */
     r = dir_list(fs, ino, cookie, ret, n);
+    LEAVE(fs, r);
+}
+
+int shmfs_lease_names(struct shmfs *fs, uint32_t dir, uint64_t cookie, struct shmfs_dirent *ret, int n)
+{
+    int r;
+
+    ENTER(fs, dir);
+    r = dir_list(fs, dir, cookie, ret, n);
     LEAVE(fs, r);
 }
 

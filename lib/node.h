@@ -228,19 +228,28 @@ int shmfs_lease_next(struct shmfs *fs, int timeout_ms, struct shmfs_drop *ret);
 /* The kernel has dropped it: whoever waits goes on. */
 void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop);
 /*
- * Of a write that the kernel had in a page, and that is in the region now: may the page have been dropped and read again
- * between? Then the kernel must drop it once more, before who wrote goes on.
+ * A write that the kernel had in a page, and that is in the region now: if something of the inode was dropped within the last
+ * second, as seen before, and it has pages after, the page may have been read again between. Then the kernel must drop it
+ * once more, before who wrote goes on.
  */
-bool shmfs_lease_doubtful(struct shmfs *fs, uint32_t ino);
+bool shmfs_lease_dropped_lately(struct shmfs *fs, uint32_t ino);
+bool shmfs_lease_has_pages(struct shmfs *fs, uint32_t ino);
+/* The size of a plain file, and 0 of others: without a lock, and so perhaps that of a change which is undone. */
+uint64_t shmfs_lease_size(struct shmfs *fs, uint32_t ino);
+/* From now on nobody waits for the driver: the mount is at its end. */
+void shmfs_lease_stop(struct shmfs *fs);
+/* A write of SHMFS_WRITE_HALF is about to be answered: from now on its rest may come. */
+void shmfs_lease_half_done(struct shmfs *fs, uint32_t ino);
 /*
  * Between reading attributes and answering them: the kernel takes a size that it does not know for a truncation, and
  * would zero what is just being appended to its page. So it is to have learnt of it otherwise first; this waits for that.
  */
 void shmfs_lease_settle(struct shmfs *fs, uint32_t ino);
+bool shmfs_lease_is_settled(struct shmfs *fs, uint32_t ino);
 /* Are lookups of the inode counted? Then the kernel has it, or is about to, or is forgetting it. */
 bool shmfs_lease_looked_up(struct shmfs *fs, uint32_t ino);
 /* Goes through all inodes that the kernel knows, and clears their leases: start with *ino = 0. False: the end. */
-bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino);
+bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino, bool *ret_dir);
 
 /* ---- inodes --------------------------------------------------------------------------------- */
 
@@ -331,6 +340,8 @@ struct shmfs_dirent {
  * whole listing are returned exactly once.
  */
 int shmfs_node_readdir(struct shmfs *fs, uint32_t ino, uint64_t cookie, struct shmfs_dirent *ret, int n);
+/* The same, but leaves access times alone. */
+int shmfs_lease_names(struct shmfs *fs, uint32_t dir, uint64_t cookie, struct shmfs_dirent *ret, int n);
 /* For READDIRPLUS: the attributes of an entry, with a lookup counted. -ENOENT: it is gone. */
 int shmfs_node_ref(struct shmfs *fs, uint32_t parent, const struct shmfs_dirent *entry,
                    struct shmfs_attr *ret_attr);

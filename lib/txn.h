@@ -54,6 +54,7 @@ struct txn {
     bool recalling;      /* found what must be recalled first: it is listed in the slot (lease.h) */
     bool unrecalled;     /* changes what the driver did not drop in time */
     unsigned leases;     /* given to the kernel together with the operation: enum shmfs_lease */
+    uint32_t nrecalls, nrecall_names; /* of what is listed in the slot, whose bytes are not trusted */
     uint32_t nconfirms;
     struct confirm confirms[TXN_CONFIRMS];
     struct held held[SLOT_LOCKS];

@@ -54,7 +54,7 @@ static void note_drop(const struct shmfs_drop *drop)
 /* However slow this machine is, what was recalled is not leased again until a test says cool_off(). */
 static void stay_cool(const struct shmfs_drop *drop)
 {
-    uint32_t until = (uint32_t)(lock_now_ns() / 1000000 + 3600 * 1000) | 1;
+    uint32_t until = (uint32_t)(lock_now_ns() / 1000000 + 3000 * 1000) | 1;
 
     for (unsigned i = 0; i < drop->ninodes; i++)
         driver->inode_rts[drop->inodes[i].ino].cool = until;
@@ -637,18 +637,92 @@ static void test_lease_a4_a_new_end_is_told_where_the_mount_writes(void **state)
     scene_end(dir, ino);
 }
 
+/* Who writes no more through the mount need not be told for ever. */
+static void test_lease_a_new_end_is_told_for_a_while(void **state)
+{
+    uint32_t dir, ino;
+    int before;
+
+    scene_make(&dir, &ino);
+    write_as_worker(ino, 0);
+    for (int i = 0; i < 70; i++)
+        do_append();
+    assert_int_equal(leases_of(ino) & (LEASE_WRITTEN | LEASE_GROWN), 0);
+    before = kernel.drops;
+    do_append();
+    assert_int_equal(drops_since(before), 0);
+    write_as_worker(ino, 0);
+    do_append();
+    assert_int_equal(drops_since(before), 1);
+    scene_end(dir, ino);
+}
+
+/* A program that asks again and again does not keep a writer from its turn. */
+static uint32_t asked_ino;
+
+static void ask_again(const struct shmfs_drop *drop)
+{
+    CHECK_EQ(shmfs_lease_grant(driver, asked_ino, SHMFS_LEASE_ATTR), 0);
+}
+
+static void test_lease_who_asks_on_is_waited_for_once(void **state)
+{
+    uint32_t dir, ino;
+    int before;
+
+    scene_make(&dir, &ino);
+    asked_ino = ino;
+    kernel.before = ask_again;
+    before = kernel.drops;
+    MUST(shmfs_rename(fs, "d/f", "d/moved", 0));
+    assert_int_equal(drops_since(before), 2); /* recalled, and told once more */
+    MUST(shmfs_rename(fs, "d/moved", "d/f", 0));
+    kernel.before = NULL;
+    scene_end(dir, ino);
+}
+
+/* P6: what stands in the slots is not trusted. */
+static void scribble(const struct shmfs_drop *drop)
+{
+    for (uint32_t i = 0; i < driver->l.nslots; i++) {
+        driver->slots[i].recall.ninodes = driver->slots[i].recall.nnames = 0x3ffffff;
+        driver->slots[i].recall.names[0].len = 255;
+    }
+}
+
+static void test_lease_scribbled_lists_do_no_harm(void **state)
+{
+    uint32_t dir, ino;
+
+    scene_make(&dir, &ino);
+    kernel.before = scribble;
+    do_write();
+    do_rename_away();
+    MUST(shmfs_rename(fs, "other/g", "d/f", 0));
+    write_as_worker(ino, 0);
+    do_append();
+    do_create();
+    kernel.before = NULL;
+    scene_end(dir, ino);
+}
+
+static bool is_doubtful(uint32_t ino)
+{
+    return shmfs_lease_dropped_lately(driver, ino) && shmfs_lease_has_pages(driver, ino);
+}
+
 /* A page that is dropped while a write of it is on its way may be read again too early. */
 static void test_lease_a_write_that_a_drop_has_overtaken_is_doubtful(void **state)
 {
     uint32_t dir, ino;
 
     scene_make(&dir, &ino);
-    assert_false(shmfs_lease_doubtful(driver, ino)); /* leased, but nothing was dropped */
+    assert_false(is_doubtful(ino)); /* leased, but nothing was dropped */
     do_write();
     do_write_much();
-    assert_false(shmfs_lease_doubtful(driver, ino)); /* dropped, and not read since */
+    assert_false(is_doubtful(ino)); /* dropped, and not read since */
     CHECK_EQ(shmfs_lease_grant(driver, ino, SHMFS_LEASE_DATA), SHMFS_LEASE_DATA);
-    assert_true(shmfs_lease_doubtful(driver, ino));
+    assert_true(is_doubtful(ino));
     scene_end(dir, ino);
 }
 
@@ -745,7 +819,8 @@ static void test_lease_a_driver_that_does_not_answer_is_waited_for_once(void **s
         usleep(1000);
     while (driver->rt->driver_late != 0)
         usleep(1000);
-    for (uint32_t at = 0; shmfs_lease_each(driver, &at);)
+    bool is_dir;
+    for (uint32_t at = 0; shmfs_lease_each(driver, &at, &is_dir);)
         assert_int_equal(leases_of(at) & (LEASE_ATTR | LEASE_PAGES), 0);
     int before = kernel.drops;
     do_append(); /* answered again */
@@ -941,6 +1016,9 @@ int main(void)
         lease_unit(test_lease_a_recalled_inode_is_not_leased_for_a_while),
         lease_unit(test_lease_answers_on_their_way_are_followed_by_another_drop),
         lease_unit(test_lease_a4_a_new_end_is_told_where_the_mount_writes),
+        lease_unit(test_lease_a_new_end_is_told_for_a_while),
+        lease_unit(test_lease_who_asks_on_is_waited_for_once),
+        lease_unit(test_lease_scribbled_lists_do_no_harm),
         lease_unit(test_lease_a_write_that_a_drop_has_overtaken_is_doubtful),
         lease_unit(test_lease_names_that_nobody_asked_for_are_made_for_nothing),
         lease_unit(test_lease_an_absent_name_that_is_there_is_not_leased),
