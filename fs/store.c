@@ -206,6 +206,8 @@ static int attach_existing(const struct options *o, struct store *s)
     if (!s->readonly && o->cache == CACHE_WRITEBACK)
         flags |= SHMFS_ATTACH_ALONE;
     flags |= (o->flags & MS_NOATIME) ? SHMFS_ATTACH_NOATIME : 0;
+    flags |= (o->flags & MS_NODIRATIME) ? SHMFS_ATTACH_NODIRATIME : 0;
+    flags |= (o->flags & MS_STRICTATIME) ? SHMFS_ATTACH_STRICTATIME : 0;
     r = attach_patiently(s, flags, &diag);
     if (r == -ENOENT)
         return r;

@@ -104,11 +104,13 @@ void file_read_time(struct shmfs *fs, uint32_t ino)
     struct txn t;
     int r;
 
-    if ((fs->flags & SHMFS_ATTACH_NOATIME) != 0)
+    if (fs->readonly || (fs->flags & SHMFS_ATTACH_NOATIME) != 0 ||
+        ((fs->flags & SHMFS_ATTACH_NODIRATIME) != 0 && S_ISDIR(LOAD_RELAXED(&in->mode))))
         return;
-    if (fs->readonly || (!stamp_not_after(atime, in->mtime) && !stamp_not_after(atime, in->ctime))) {
+    if ((fs->flags & SHMFS_ATTACH_STRICTATIME) == 0 && !stamp_not_after(atime, in->mtime) &&
+        !stamp_not_after(atime, in->ctime)) {
         clock_gettime(CLOCK_REALTIME_COARSE, &now); /* the day is all that counts */
-        if (fs->readonly || now.tv_sec - atime.sec < 24 * 60 * 60)
+        if (now.tv_sec - atime.sec < 24 * 60 * 60)
             return;
     }
     do {

@@ -12,7 +12,7 @@
 
 /* As shmfs_node_read() without the atime; -EISDIR, -EINVAL. */
 ssize_t file_read(struct shmfs *fs, uint32_t ino, void *buf, size_t n, off_t off);
-/* Sets atime if relatime asks for it. */
+/* Sets atime if relatime, or how the region was attached, asks for it. */
 void file_read_time(struct shmfs *fs, uint32_t ino);
 ssize_t file_write(struct shmfs *fs, uint32_t ino, const void *buf, size_t n, off_t off, unsigned flags,
                    off_t *ret_off);

@@ -103,6 +103,8 @@ enum shmfs_attach_flags {
     SHMFS_ATTACH_ALONE = 32,   /* as driver, and alone to write: -EBUSY, REASON_IN_USE if others are attached
                                  read-write; and as long as we are, they get -EBUSY, REASON_ALONE */
     SHMFS_ATTACH_LEASES = 64,  /* as driver, whose kernel keeps what the functions under "leases" let it */
+    SHMFS_ATTACH_NODIRATIME = 128,  /* listing leaves the atime of directories alone */
+    SHMFS_ATTACH_STRICTATIME = 256, /* each reading moves atime, and not only where relatime asks for it */
     SHMFS_ATTACH_TRUSTED = 8, /* refuse (-EPERM) a file not owned by the caller or writable by others (A20) */
 };
 

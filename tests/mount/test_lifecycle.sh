@@ -305,6 +305,22 @@ assert abs(s.f_blocks * s.f_frsize - memory / 100) < 8192, (s.f_blocks * s.f_frs
     fs_mount
     run cat file >/dev/null
     [ "$(stat -c %X "$MNT/file")" -gt 1000000000 ] || fail "the first read of a changed file does not move atime"
+    fs_umount
+    fs_mount nodiratime
+    run eval 'touch -a -d @978307200 file dir; cat file; ls dir' >/dev/null
+    [ "$(stat -c %X "$MNT/dir")" = 978307200 ] || fail "nodiratime, but that of a directory moved"
+    [ "$(stat -c %X "$MNT/file")" -gt 1000000000 ] || fail "nodiratime, but that of a file does not move"
+    fs_umount
+    # A time to come: with relatime there is nothing to move.
+    local future=$(($(date +%s) + 100000))
+    for option in relatime strictatime; do
+        fs_mount $option
+        run eval "touch -a -d @$future file dir; cat file; ls dir" >/dev/null
+        [ "$(stat -c %X "$MNT/file" "$MNT/dir" | grep -cx $future)" = $([ $option = relatime ] && echo 2 || echo 0) ] ||
+            fail "$option: $(stat -c '%n %x' "$MNT/file" "$MNT/dir")"
+        fs_umount
+    done
+    fs_mount
     fs_end
     # Where others may write the region, what it holds is not trusted with suid and devices (A20).
     fs_mount
