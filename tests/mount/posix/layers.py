@@ -525,7 +525,13 @@ def case_seals(d, r):
 def case_flags_of_inodes(d, r):
     """chattr(1)."""
     put("f", b"x")
-    r("lsattr", lambda: subprocess.run(["lsattr", "f"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode().split()[:1])
+    os.mkdir("dir")
+    for what in ("f", "dir"):
+        r(f"lsattr {what}", lambda: subprocess.run(["lsattr", "-d", what], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode().split()[:1])
+        r(f"chattr of nothing {what}", lambda: subprocess.run(["chattr", "-i", what], stderr=subprocess.DEVNULL).returncode)
+    os.mkfifo("fifo")
+    with opened("fifo") as fd:
+        r("of a fifo", fcntl.ioctl, fd, 0x80086601, bytes(8))
     for flag in ("=", "-i", "-a", "+j"):
         r(f"chattr {flag}", lambda: subprocess.run(["chattr", flag, "f"], stderr=subprocess.DEVNULL).returncode)
     with opened("f") as fd:
