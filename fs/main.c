@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "driver.h"
+#include "guard.h"
 #include "mount.h"
 #include "mountpoint.h"
 #include "options.h"
@@ -177,8 +178,11 @@ static int mount_and_serve(struct mounted *m, int ready_fd)
         serve_free(m->server);
         return STATUS_FAILED;
     }
-    if (!start_serving(m, fd))
+    pid_t guard = guard_start(m->mountpoint);
+    if (!start_serving(m, fd)) {
+        guard_stop(guard);
         return STATUS_FAILED;
+    }
     if (!empty)
         say("%s: is not empty; what is in it is hidden until shmfs is unmounted", m->mountpoint);
     if (ready_fd >= 0)
@@ -186,6 +190,7 @@ static int mount_and_serve(struct mounted *m, int ready_fd)
     if (wait_for_end(m))
         unmount(m);
     serve_free(m->server);
+    guard_stop(guard);
     remove_dead_mount(m->mountpoint);
     return STATUS_OK;
 }
@@ -258,6 +263,8 @@ int main(int argc, char **argv)
     int ready_fd = -1, status;
 
     fill_standard_descriptors();
+    if (argc > 1 && strcmp(argv[1], GUARD_OPTION) == 0)
+        return guard_main(argc, argv);
     say_for_libfuse();
     switch (options_parse(argc, argv, &options)) {
     case OPTIONS_DONE:

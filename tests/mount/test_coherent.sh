@@ -46,6 +46,27 @@ killed() {
     note "a driver that is dead"
 }
 
+# P2: killed while it tells the kernel to drop a page, which waits for a request that nobody will answer: the connection is
+# aborted, and nobody hangs (fs/guard.h).
+killed_within() {
+    local reader writer
+    "$DIRECT" "$REGION" write stuck bytes
+    cat "$MNT/stuck" >/dev/null 2>"$W/reader.log" &
+    reader=$!
+    T_OWN_PIDS+=("$reader")
+    wait_for 20 driver_in pause || fail "the read does not come to the driver"
+    "$DIRECT" "$REGION" write stuck others &
+    writer=$!
+    T_OWN_PIDS+=("$writer")
+    wait_for 20 driver_in fuse_dev_do_write || fail "the driver does not wait for the kernel"
+    kill -KILL "$DRIVER"
+    wait_for 20 gone "$reader" || fail "a program hangs in a read of the dead driver"
+    wait_for 20 gone "$writer" || fail "a direct writer hangs with the dead driver"
+    umount "$MNT"
+    note "a driver that is killed within a drop"
+}
+driver_in() { cat /proc/"$DRIVER"/task/*/stack 2>/dev/null | grep -q "$1"; }
+
 # A program on the mount learns of direct changes by poll(2), as far as FUSE carries it.
 watched() {
     $PY -B "$T_HERE/watch.py" "$MNT" "$DIRECT" || fail "poll(2) does not tell what it should"
@@ -59,3 +80,9 @@ watched
 stopped
 killed
 fs_end
+STUCK=$T_BUILD/tests/stuck_read.so
+[ -e "$BUILD/tests/stuck_read.so" ] && STUCK=$BUILD/tests/stuck_read.so
+LD_PRELOAD=$STUCK fs_mount
+killed_within
+fs_check
+rm -f "$REGION"
