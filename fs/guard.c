@@ -173,9 +173,11 @@ int guard_main(int argc, char **argv)
         return 2;
     unsigned device = (unsigned)strtoul(argv[2], NULL, 10);
     long driver = strtol(argv[3], NULL, 10);
-    close_range(3, ~0U, 0);
-    if (chdir("/") < 0)
+    /* Whoever started the driver may read what it says to the end. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || chdir("/") < 0)
         return 1;
+    close_range(3, ~0U, 0);
     prctl(PR_SET_NAME, "shmfs-guard");
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
         signal(ignored[i], SIG_IGN);
