@@ -156,6 +156,10 @@ static int lookup_dots(struct shmfs *fs, uint32_t ino, bool parent, bool ref, st
 
     if (r == 0 && parent && !S_ISDIR(attr.mode))
         r = -ENOTDIR;
+    if (r == 0 &&
+        attr.nlink ==
+            0) /* the kernel has forgotten it, and its FORGET is on its way; or only others hold it */
+        r = -ESTALE;
     if (r == 0 && parent) {
         ino = LOAD_RELAXED(&inode_at(fs, ino)->parent.n);
         r = attr_read(fs, ino, &attr);
