@@ -128,6 +128,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 {
     unsigned flags = 0, tries = 0;
     const struct driver *d = op_driver(req);
+    uint64_t end = (uint64_t)off + size; /* beyond what a file can have, perhaps: that is found out below */
     off_t at = off;
     ssize_t n;
 
@@ -135,12 +136,12 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
         flags |= SHMFS_WRITE_KILL_PRIV | (op_kill_sgid(req, ino) ? SHMFS_WRITE_KILL_SGID : 0);
     if (d->cache == CACHE_COHERENT)
         flags |= SHMFS_WRITE_CACHED;
-    if (d->cache == CACHE_COHERENT && (off + (off_t)size) / PAGE > (off + PAGE - 1) / PAGE)
+    if (d->cache == CACHE_COHERENT && end / PAGE > ((uint64_t)off + PAGE - 1) / PAGE)
         flags |= SHMFS_WRITE_PAGES;
     /* Where the kernel believes the end to be counts for nothing; what it writes back is no append. */
     if ((fi->flags & O_APPEND) && !fi->writepage && d->cache != CACHE_WRITEBACK) {
         flags |= SHMFS_WRITE_APPEND;
-        if (off % PAGE != 0 && (off + (off_t)size) % PAGE == 0 && size < PAGE)
+        if (off % PAGE != 0 && end % PAGE == 0 && size < PAGE)
             flags |= SHMFS_WRITE_HALF;
     }
     bool dropped = shmfs_lease_dropped_lately(d->fs, (uint32_t)ino);
