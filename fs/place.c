@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,6 +22,8 @@ enum {
     MANY_LAST = 20000000, /* the others stay so long after the last window with several clients */
 };
 
+#define NOBODY_MORE UINT_MAX /* the scout is to end */
+
 struct place_group {
     unsigned workers;
     cpu_set_t cpus;
@@ -30,6 +33,9 @@ struct place_group {
     _Atomic uint64_t many_seen;
     _Atomic pid_t last;     /* client */
     _Atomic unsigned turns; /* how often that changed in this window */
+    _Atomic unsigned wanted; /* futex: the client whose CPU the scout is to look up, or 0 */
+    _Atomic uint64_t found;  /* what it found last: the client << 32 | its CPU */
+    bool scouted;            /* it runs, and frees this at its end */
 };
 
 static uint64_t now(void)
@@ -75,6 +81,28 @@ static int cpu_of(pid_t tid)
     return -1;
 }
 
+/*
+ * The files of a process in /proc are read by this thread alone, on which nobody waits: the kernel may hold the reader
+ * until the process has got on with its execve(), and that closes files, for which it may wait for the very worker that
+ * would read.
+ */
+static void *scout(void *data)
+{
+    struct place_group *g = data;
+    unsigned pid;
+
+    while ((pid = g->wanted) != NOBODY_MORE) {
+        int cpu = pid ? cpu_of((pid_t)pid) : -1;
+
+        if (cpu >= 0)
+            g->found = (uint64_t)pid << 32 | (unsigned)cpu;
+        if (atomic_compare_exchange_strong(&g->wanted, &pid, 0))
+            futex(&g->wanted, FUTEX_WAIT, 0);
+    }
+    free(g);
+    return NULL;
+}
+
 static void pin(struct place *p, int cpu)
 {
     cpu_set_t one;
@@ -87,11 +115,17 @@ static void pin(struct place *p, int cpu)
     p->cpu = sched_setaffinity(0, sizeof(one), cpu >= 0 ? &one : &p->group->cpus) == 0 ? cpu : -1;
 }
 
+/* By what the scout found when it was asked last, and asks it again. */
 static void follow(struct place *p, pid_t pid)
 {
-    int here = sched_getcpu(), cpu = cpu_of(pid);
+    struct place_group *g = p->group;
+    uint64_t found = g->found;
+    int here = sched_getcpu(), cpu = (int)(uint32_t)found;
+    unsigned none = 0;
 
-    if (cpu < 0 || !CPU_ISSET(cpu, &p->group->cpus))
+    if (atomic_compare_exchange_strong(&g->wanted, &none, (unsigned)pid))
+        futex(&g->wanted, FUTEX_WAKE, 1);
+    if (found >> 32 != (uint64_t)pid || !CPU_ISSET(cpu, &g->cpus))
         return;
     p->missed = cpu == here ? 0 : p->missed + 1;
     p->period = p->missed < 5 ? PERIOD : p->period * 2 < PERIOD_MAX ? p->period * 2 : PERIOD_MAX;
@@ -181,12 +215,18 @@ void place_init(struct place *p, struct place_group *g, unsigned id)
 struct place_group *place_new(unsigned workers)
 {
     struct place_group *g = calloc(1, sizeof(*g));
+    pthread_t thread;
 
     if (!g)
         return NULL;
     g->workers = workers;
     g->allowed = 1;
     sched_getaffinity(0, sizeof(g->cpus), &g->cpus);
+    g->scouted = true;
+    if (pthread_create(&thread, NULL, scout, g) == 0)
+        pthread_detach(thread); /* it may be held up for as long as a client is */
+    else
+        g->scouted = false; /* nobody is followed */
     return g;
 }
 
@@ -199,5 +239,10 @@ void place_stop(struct place_group *g)
 
 void place_free(struct place_group *g)
 {
-    free(g);
+    if (g->scouted) {
+        g->wanted = NOBODY_MORE;
+        futex(&g->wanted, FUTEX_WAKE, 1); /* of what may be gone by now, only the address counts */
+    } else {
+        free(g);
+    }
 }

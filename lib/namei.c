@@ -71,6 +71,15 @@ static bool break_name(struct txn *t, uint32_t dir, const struct dir_name *name,
     return wait;
 }
 
+/* The same where the link count of `to`, to which the name leads or is to lead, changes with it. */
+static bool break_link(struct txn *t, uint32_t dir, const struct dir_name *name, uint32_t ino, uint32_t to)
+{
+    bool wait = break_name(t, dir, name, ino);
+
+    wait |= lease_break_attr(t, to);
+    return wait;
+}
+
 /* ---- making ------------------------------------------------------------------------------------ */
 
 static int symlink_set(struct txn *t, uint32_t ino, struct inode *in, const char *target)
@@ -273,7 +282,7 @@ static int link_inode(struct txn *t, uint32_t ino, struct namei_dir at, const st
         return -EMLINK;
     if (in->nlink == 0 && !nameless)
         return -ENOENT;
-    if (break_name(t, parent, name, 0) | lease_break_attr(t, ino))
+    if (break_link(t, parent, name, 0, ino))
         return -EAGAIN;
     inode_edit(t, parent);
     inode_edit(t, ino);
@@ -360,7 +369,7 @@ static int remove_entry(struct txn *t, struct namei_dir at, const struct dir_nam
     r = entry_inode(t, &e, &target);
     if (r == 0)
         r = removable(target, isdir);
-    if (r == 0 && (break_name(t, parent, name, e.ino) | lease_break_attr(t, e.ino)))
+    if (r == 0 && break_link(t, parent, name, e.ino, e.ino))
         r = -EAGAIN;
     if (r < 0)
         return r;

@@ -26,6 +26,12 @@ for WHO in ${SHMFS_TEST_WHO:-root user}; do
 done
 WHO=root
 
+# A FLUSH of a process that is in execve().
+fs_mount local_lock=none,workers=1,cache=none
+run "$PY" "$T_HERE/exec_closes.py" "$MNT"
+fs_end
+note "execve() closes files"
+
 # The end of the mount is the end of a wait.
 calls() { [ "$(cut -d' ' -f1 "/proc/$1/syscall" 2>/dev/null)" = "$2" ]; }
 fs_mount local_lock=none
