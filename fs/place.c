@@ -31,8 +31,8 @@ struct place_group {
     _Atomic unsigned allowed; /* futex: workers 0 to allowed - 1 read */
     _Atomic bool many;        /* several clients take turns */
     _Atomic uint64_t many_seen;
-    _Atomic pid_t last;     /* client */
-    _Atomic unsigned turns; /* how often that changed in this window */
+    _Atomic pid_t last;      /* client */
+    _Atomic unsigned turns;  /* how often that changed in this window */
     _Atomic unsigned wanted; /* futex: the client whose CPU the scout is to look up, or 0 */
     _Atomic uint64_t found;  /* what it found last: the client << 32 | its CPU */
     bool scouted;            /* it runs, and frees this at its end */
