@@ -16,6 +16,8 @@ LIB = ROOT / "lib"
 
 FLOORS = [
     ["base", "error"],
+    ["storage", "image_format"],
+    ["image"],
     ["format"],
     ["layout"],
     ["region"],

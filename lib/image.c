@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: MIT */
+#include <sys/random.h>
+
+#include "image_impl.h"
+
+enum { BATCH = 256 }; /* pages copied at once */
+
+/* ---- making and freeing ------------------------------------------------------------------------- */
+
+static int image_new(uint64_t npages, struct storage *file, struct image **ret_img)
+{
+    struct image *img = calloc(1, sizeof(*img));
+
+    if (!img)
+        return -ENOMEM;
+    img->npages = npages;
+    img->nblocks = div_up(npages, IMAGE_HASHES);
+    img->home = (IMAGE_HEADERS + 1 + img->nblocks) * IMAGE_BLOCK;
+    img->journal = img->home + npages * IMAGE_PAGE;
+    img->tail = img->next = img->journal;
+    img->chunk = calloc(1 + IMAGE_CHUNK_PAGES, IMAGE_BLOCK);
+    if (!img->chunk || image_table_map(img) < 0) {
+        free(img->chunk);
+        free(img);
+        return -ENOMEM;
+    }
+    img->file = file;
+    *ret_img = img;
+    return 0;
+}
+
+static void image_free(struct image *img)
+{
+    image_table_unmap(img);
+    storage_close(img->file);
+    free(img->undo);
+    free(img->chunk);
+    free(img->away);
+    free(img);
+}
+
+int image_create(const char *path, uint64_t npages, struct image **ret_img)
+{
+    struct storage *file;
+    int r;
+
+    if (npages == 0 || npages > IMAGE_PAGES_MAX)
+        return -EINVAL;
+    r = storage_create(path, &file);
+    if (r < 0)
+        return r;
+    r = image_new(npages, file, ret_img);
+    if (r < 0) {
+        storage_close(file);
+        return r;
+    }
+    (*ret_img)->fresh = true;
+    (*ret_img)->mode = IMAGE_WRITE;
+    if (getrandom((*ret_img)->uuid, sizeof((*ret_img)->uuid), 0) != (ssize_t)sizeof((*ret_img)->uuid)) {
+        image_free(*ret_img);
+        return -EIO;
+    }
+    return 0;
+}
+
+void image_close(struct image *img)
+{
+    if (!img)
+        return;
+    if (img->seen_new)
+        storage_sync(
+            img->file); /* what was told is durable already: this only makes damage known as such (S7) */
+    image_free(img);
+}
+
+uint64_t image_npages(const struct image *img)
+{
+    return img->npages;
+}
+
+uint64_t image_used(const struct image *img)
+{
+    return img->used;
+}
+
+uint64_t image_sequence(const struct image *img)
+{
+    return img->sequence;
+}
+
+const uint8_t *image_uuid(const struct image *img)
+{
+    return img->uuid;
+}
+
+const struct image_diag *image_diag(const struct image *img)
+{
+    return &img->diag;
+}
+
+bool image_is_hole(const struct image *img, uint64_t page)
+{
+    return page >= img->npages || img->hashes[page] == 0;
+}
+
+/* ---- headers ------------------------------------------------------------------------------------ */
+
+static int header_write(struct image *img, uint64_t generation)
+{
+    struct image_header h = {
+        .version = IMAGE_VERSION,
+        .block_size = IMAGE_BLOCK,
+        .npages = img->npages,
+        .generation = generation,
+        .sequence = img->settled,
+        .root = image_root(img),
+    };
+
+    memcpy(h.magic, IMAGE_MAGIC, sizeof(h.magic));
+    memcpy(h.uuid, img->uuid, sizeof(h.uuid));
+    h.hash = image_block_hash(&h);
+    return storage_write(img->file, generation % IMAGE_HEADERS * IMAGE_BLOCK, &h, sizeof(h));
+}
+
+static int seen_write(struct image *img)
+{
+    struct image_seen seen = { .sequence = img->sequence };
+
+    memcpy(seen.magic, IMAGE_SEEN_MAGIC, sizeof(seen.magic));
+    memcpy(seen.uuid, img->uuid, sizeof(seen.uuid));
+    seen.hash = image_block_hash(&seen);
+    return storage_write(img->file, IMAGE_HEADERS * IMAGE_BLOCK, &seen, sizeof(seen));
+}
+
+/* 0: nothing is known (it was torn, or is damaged). */
+static uint64_t seen_read(struct image *img)
+{
+    struct image_seen seen;
+
+    if (storage_read(img->file, IMAGE_HEADERS * IMAGE_BLOCK, &seen, sizeof(seen)) < 0 ||
+        memcmp(seen.magic, IMAGE_SEEN_MAGIC, sizeof(seen.magic)) != 0 ||
+        seen.hash != image_block_hash(&seen) || memcmp(seen.uuid, img->uuid, sizeof(seen.uuid)) != 0)
+        return 0;
+    return seen.sequence;
+}
+
+/* The newer header that has its hash. */
+static int header_read(struct storage *file, struct image_header *ret_header, struct image_diag *diag)
+{
+    struct image_header h[IMAGE_HEADERS], *best = NULL;
+    bool ours = false;
+    int r = storage_read(file, 0, h, sizeof(h));
+
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < IMAGE_HEADERS; i++) {
+        bool magic = memcmp(h[i].magic, IMAGE_MAGIC, sizeof(h[i].magic)) == 0;
+
+        ours = ours || magic;
+        if (magic && h[i].hash == image_block_hash(&h[i]) && (!best || h[i].generation > best->generation))
+            best = &h[i];
+    }
+    if (!best) {
+        diag->damage = ours ? IMAGE_BAD_HEADER : IMAGE_NOT_IMAGE;
+        return -EUCLEAN;
+    }
+    if (best->version > IMAGE_VERSION) {
+        *diag = (struct image_diag){ IMAGE_NEWER, best->version, IMAGE_VERSION };
+        return -ENOTSUP;
+    }
+    if (best->npages == 0 || best->npages > IMAGE_PAGES_MAX || best->block_size != IMAGE_BLOCK) {
+        *diag = (struct image_diag){ IMAGE_BAD_GEOMETRY, best->npages, 0 };
+        return -EUCLEAN;
+    }
+    *ret_header = *best;
+    return 0;
+}
+
+int image_open(const char *path, enum image_mode mode, struct image **ret_img, struct image_diag *ret_diag)
+{
+    struct image_header h;
+    struct storage *file;
+    struct image *img = NULL;
+    int r = storage_open(path, mode == IMAGE_WRITE, &file);
+
+    *ret_diag = (struct image_diag){ 0 };
+    if (r < 0)
+        return r;
+    r = header_read(file, &h, ret_diag);
+    if (r == 0)
+        r = image_new(h.npages, file, &img);
+    if (r < 0) {
+        storage_close(file);
+        return r;
+    }
+    img->mode = mode;
+    img->generation = h.generation;
+    img->sequence = img->settled = h.sequence;
+    memcpy(img->uuid, h.uuid, sizeof(img->uuid));
+    r = image_table_read(img);
+    if (r == 0)
+        r = journal_read(img, seen_read(img), h.root);
+    *ret_diag = img->diag;
+    if (r < 0) {
+        image_free(img);
+        return r;
+    }
+    *ret_img = img;
+    return 0;
+}
+
+/* ---- pages -------------------------------------------------------------------------------------- */
+
+/* Pages of a fresh image that follow each other, and are not written yet. */
+static int run_write(struct image *img)
+{
+    uint32_t n = img->chunk_data;
+
+    img->chunk_data = 0;
+    if (n == 0)
+        return 0;
+    return storage_write(img->file, img->home + img->run_first * IMAGE_PAGE, img->chunk + 1,
+                         (size_t)n * IMAGE_PAGE);
+}
+
+static int run_add(struct image *img, uint64_t page, const void *data)
+{
+    int r = 0;
+
+    if (img->chunk_data == IMAGE_CHUNK_PAGES || page != img->run_first + img->chunk_data)
+        r = run_write(img);
+    if (r < 0)
+        return r;
+    if (img->chunk_data == 0)
+        img->run_first = page;
+    memcpy((uint8_t *)(img->chunk + 1) + (size_t)img->chunk_data++ * IMAGE_PAGE, data, IMAGE_PAGE);
+    return 0;
+}
+
+static int undo_add(struct image *img, uint64_t page)
+{
+    if (img->nundo == img->undo_room) {
+        size_t room = img->undo_room ? img->undo_room * 2 : 1024;
+        void *p = realloc(img->undo, room * sizeof(*img->undo));
+
+        if (!p)
+            return -ENOMEM;
+        img->undo = p;
+        img->undo_room = room;
+    }
+    img->undo[img->nundo++] = (struct image_undo){ page, img->hashes[page], img->at[page] };
+    return 0;
+}
+
+int image_put(struct image *img, uint64_t page, const void *data)
+{
+    uint64_t hash = data ? image_hash_of(data) : 0, at = 0;
+    int r = 0;
+
+    if (page >= img->npages)
+        return -ERANGE;
+    if (img->hashes[page] == hash)
+        return 0;
+    if (img->fresh && hash)
+        r = run_add(img, page, data);
+    else if (!img->fresh)
+        r = undo_add(img, page);
+    if (r == 0 && !img->fresh) {
+        r = journal_add(img, page, hash, data, &at);
+        img->nundo -= r < 0;
+    }
+    if (r == 0)
+        image_set(img, page, hash, at);
+    return r;
+}
+
+int image_read(struct image *img, uint64_t page, void *ret_page)
+{
+    const void *waiting = NULL;
+    uint64_t at;
+    int r = 0;
+
+    if (page >= img->npages)
+        return -ERANGE;
+    at = img->at[page];
+    if (img->block_bad[page / IMAGE_HASHES] && !at)
+        return -EUCLEAN;
+    if (img->hashes[page] == 0) {
+        memset(ret_page, 0, IMAGE_PAGE);
+        return 0;
+    }
+    if (at)
+        waiting = journal_in_chunk(img, at);
+    else if (img->fresh)
+        r = run_write(img);
+    if (waiting)
+        memcpy(ret_page, waiting, IMAGE_PAGE);
+    else if (r == 0)
+        r = storage_read(img->file, at ? at : img->home + page * IMAGE_PAGE, ret_page, IMAGE_PAGE);
+    if (r < 0)
+        return r;
+    return image_hash_of(ret_page) == img->hashes[page] ? 0 : -EUCLEAN;
+}
+
+int image_reserve(struct image *img, uint64_t pages)
+{
+    uint64_t chunks = div_up(pages, IMAGE_CHUNK_PAGES) + 1, n = pages * IMAGE_PAGE + chunks * IMAGE_BLOCK;
+    int r;
+
+    if (img->fresh || img->next + n <= img->ready)
+        return 0;
+    r = storage_reserve(img->file, img->next, n);
+    if (r == 0)
+        img->ready = img->next + n;
+    return r;
+}
+
+/* ---- commit ------------------------------------------------------------------------------------- */
+
+int image_away_add(struct image *img, uint64_t page)
+{
+    if (img->naway == img->away_room) {
+        size_t room = img->away_room ? img->away_room * 2 : 1024;
+        void *p = realloc(img->away, room * sizeof(*img->away));
+
+        if (!p)
+            return -ENOMEM;
+        img->away = p;
+        img->away_room = room;
+    }
+    img->away[img->naway++] = page;
+    return 0;
+}
+
+/* S6 */
+static int commit_fresh(struct image *img)
+{
+    int r = run_write(img);
+
+    img->sequence = img->settled = 1;
+    if (r == 0)
+        r = image_table_write(img, NULL, 0);
+    if (r == 0)
+        r = header_write(img, 0);
+    if (r == 0)
+        r = header_write(img, 1);
+    if (r == 0)
+        r = seen_write(img);
+    if (r == 0)
+        r = storage_sync(img->file);
+    if (r == 0)
+        r = storage_publish(img->file);
+    img->generation = 1;
+    img->fresh = r < 0;
+    journal_forget(img);
+    return r;
+}
+
+int image_commit(struct image *img)
+{
+    int r = 0;
+
+    if (img->fresh)
+        return commit_fresh(img);
+    if (img->nundo == 0)
+        return 0;
+    for (size_t i = 0; i < img->nundo && r == 0; i++)
+        r = image_away_add(img, img->undo[i].page);
+    if (r == 0)
+        r = journal_end(img);
+    if (r == 0)
+        r = storage_sync(img->file);
+    if (r < 0)
+        return r;
+    img->sequence++;
+    img->tail = img->next;
+    img->nundo = 0;
+    journal_forget(img);
+    /* From here on it is durable: what fails now, the next call says. */
+    if (seen_write(img) == 0)
+        img->seen_new = true;
+    if (img->tail - img->journal > IMAGE_JOURNAL_LIMIT)
+        image_settle(img);
+    return 0;
+}
+
+void image_abort(struct image *img)
+{
+    while (img->nundo > 0) {
+        const struct image_undo *u = &img->undo[--img->nundo];
+
+        image_set(img, u->page, u->hash, u->at);
+    }
+    journal_forget(img);
+}
+
+/* ---- home --------------------------------------------------------------------------------------- */
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* The pages of img->away, ascending and each once, without those that are holes by now. */
+static int copy_home(struct image *img)
+{
+    AUTO_FREE uint8_t *buffer = malloc((size_t)BATCH * IMAGE_PAGE);
+    uint64_t first = 0, n = 0;
+    int r = buffer ? 0 : -ENOMEM;
+
+    for (size_t i = 0; i < img->naway && r == 0; i++) {
+        uint64_t page = img->away[i];
+
+        if (img->at[page] == 0 || (i > 0 && page == img->away[i - 1]))
+            continue;
+        if (n > 0 && (n == BATCH || page != first + n)) {
+            r = storage_write(img->file, img->home + first * IMAGE_PAGE, buffer, n * IMAGE_PAGE);
+            n = 0;
+        }
+        if (n == 0)
+            first = page;
+        if (r == 0)
+            r = image_read(img, page, buffer + n++ * IMAGE_PAGE);
+    }
+    if (n > 0 && r == 0)
+        r = storage_write(img->file, img->home + first * IMAGE_PAGE, buffer, n * IMAGE_PAGE);
+    return r;
+}
+
+static int table_home(struct image *img)
+{
+    AUTO_FREE uint64_t *blocks = malloc(img->naway * sizeof(*blocks));
+    uint64_t n = 0;
+
+    if (!blocks)
+        return -ENOMEM;
+    for (size_t i = 0; i < img->naway; i++) {
+        uint64_t block = img->away[i] / IMAGE_HASHES;
+
+        if (n == 0 || blocks[n - 1] != block)
+            blocks[n++] = block;
+    }
+    return image_table_write(img, blocks, n);
+}
+
+int image_settle(struct image *img)
+{
+    uint64_t was = img->settled;
+    int r;
+
+    assert(img->nundo == 0 && !img->fresh);
+    if (img->naway == 0)
+        return 0;
+    qsort(img->away, img->naway, sizeof(*img->away), by_number);
+    r = copy_home(img);
+    if (r == 0)
+        r = table_home(img);
+    if (r == 0)
+        r = storage_sync(img->file); /* S2: homes and table before the header */
+    img->settled = img->sequence;
+    if (r == 0)
+        r = header_write(img, img->generation + 1);
+    if (r == 0)
+        r = storage_sync(img->file); /* S3: the header before the journal is begun anew */
+    if (r < 0) {
+        img->settled = was;
+        return r;
+    }
+    img->generation++;
+    img->seen_new = false;
+    for (size_t i = 0; i < img->naway; i++)
+        img->at[img->away[i]] = 0;
+    img->naway = 0;
+    img->tail = img->journal;
+    journal_forget(img);
+    if (img->ready > img->journal + IMAGE_JOURNAL_LIMIT) {
+        img->ready = img->journal + IMAGE_JOURNAL_LIMIT;
+        r = storage_resize(img->file, img->ready);
+    }
+    return r;
+}
