@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <sys/stat.h>
+
 #include "lease.h"
 
 /* The writers' side, and the grants. */
@@ -11,6 +13,7 @@ enum {
         100, /* for the rest of an append to come: it does in microseconds, but the machine may be busy */
     TOLD_MS = 20, /* for the kernel to learn of a new end, which takes microseconds */
     NAP_US = 50,
+    HOLD_US = 1000, /* for which a read holds back at most */
 };
 
 static _Thread_local bool for_kernel __attribute__((tls_model("initial-exec")));
@@ -355,7 +358,7 @@ bool lease_give_absent(struct txn *t, uint32_t dir, uint64_t key)
  */
 static bool hold_back(const struct inode_rt *rt, uint16_t before, bool pages)
 {
-    for (int naps = 0; naps < 1000 / NAP_US && lease_is_before(now_ms(), LOAD(&rt->wanted)); naps++) {
+    for (int naps = 0; naps < HOLD_US / NAP_US && lease_is_before(now_ms(), LOAD(&rt->wanted)); naps++) {
         uint16_t now = LOAD(&rt->dropping);
 
         if (pages && (now & 1) != 0 && (before & 1) == 0 && now == (uint16_t)(before + 1))
@@ -378,7 +381,8 @@ int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds)
     before = LOAD(&rt->dropping);
     if (likely(LOAD(&rt->wanted) == 0) && (LOAD(&rt->leases) & kinds) == kinds && of_this_mount(fs, rt))
         return (int)kinds;
-    if ((kinds & (LEASE_DATA | LEASE_ACL)) != 0)
+    /* Who lists a directory has the kernel's lock of it, for which the drop waits: he must go on. */
+    if ((kinds & (LEASE_DATA | LEASE_ACL)) != 0 && !S_ISDIR(LOAD_RELAXED(&fs->inodes[ino].mode)))
         goes_along = hold_back(rt, before, kinds == LEASE_DATA);
     r = txn_begin(fs, &t);
     if (r < 0)
