@@ -119,7 +119,8 @@ int image_table_read(struct image *img)
 
     if (!tables)
         return -ENOMEM;
-    for (uint64_t first = 0; first < img->nblocks && table_at(first) < storage_size(img->file); first += STEP) {
+    for (uint64_t first = 0; first < img->nblocks && table_at(first) < storage_size(img->file);
+         first += STEP) {
         uint64_t n = MIN((uint64_t)STEP, img->nblocks - first);
         int r = storage_read(img->file, table_at(first), tables, n * sizeof(*tables));
 
