@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Listing directories. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "later.h"
 #include "ops.h"
 #include "serve.h"
 
 enum {
-    BATCH = 32, /* entries that the library gives at a time */
+    BATCH = 32,    /* entries that the library gives at a time */
+    QUIET_SEC = 2, /* for which a directory has not changed when its listing is kept */
 };
 
 /* A reply being filled. */
@@ -99,6 +103,51 @@ static int fill(struct listing *l, uint64_t cookie)
     }
 }
 
+/* The end of a listing that is about to be answered. */
+struct end {
+    fuse_req_t req;
+    fuse_ino_t ino;
+};
+
+static void end_later(void *arg)
+{
+    struct end *e = arg;
+
+    fuse_lowlevel_notify_inval_inode(op_driver(e->req)->session, e->ino, 0, 0);
+    fuse_reply_buf(e->req, NULL, 0);
+    free(e);
+}
+
+static bool has_just_changed(const struct driver *d, fuse_ino_t ino)
+{
+    struct shmfs_attr attr;
+
+    return shmfs_node_getattr(d->fs, (uint32_t)ino, &attr) < 0 ||
+           labs((long)(time(NULL) - attr.ctime.tv_sec)) <= QUIET_SEC;
+}
+
+/*
+ * With the answer that it has ended the kernel takes a listing for whole, and serves others from it. Whether it is old it
+ * asks only where somebody begins: who has begun before, and comes to his second part, would get what was listed
+ * before the last change. So where there was one the pages are dropped first; then he finds them missing, and asks us.
+ */
+static bool ends_without_keeping(fuse_req_t req, fuse_ino_t ino)
+{
+    const struct driver *d = op_driver(req);
+    struct end *e;
+
+    if (d->cache == CACHE_NONE || !d->keeps_names || !has_just_changed(d, ino))
+        return false;
+    e = malloc(sizeof(*e));
+    if (!e)
+        return false;
+    *e = (struct end){ .req = req, .ino = ino };
+    if (later_do(d->later, end_later, e)) /* it waits for pages, whose readers may wait for a worker */
+        return true;
+    free(e);
+    return false;
+}
+
 /*
  * The kernel goes on after the last entry that it was given, so entries that were left out because
  * they are gone are simply looked at again. (If a reply with counted lookups does not arrive, the
@@ -116,7 +165,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool pl
         r = fill(&l, (uint64_t)off);
     if (r < 0 && l.used == 0)
         op_error(req, r);
-    else
+    else if (l.used > 0 || !ends_without_keeping(req, ino))
         fuse_reply_buf(req, l.buf, l.used);
 }
 
