@@ -73,9 +73,16 @@ watched() {
     note "waiting for changes"
 }
 
+# The kernel must not serve the rest of a listing from one that is older than its beginning.
+listed() {
+    $PY -B "$T_HERE/listing.py" "$MNT" || fail "a listing misses a name that had come before it began"
+    note "listings that overlap"
+}
+
 # As root: who mounts makes no difference to what the kernel keeps.
 WHO=root
 fs_mount
+listed
 watched
 stopped
 killed
