@@ -7,6 +7,21 @@ enum { BATCH = 256 }; /* pages copied at once */
 
 /* ---- making and freeing ------------------------------------------------------------------------- */
 
+int image_list_add(struct image_list *list, const void *item, size_t size)
+{
+    if (list->n == list->room) {
+        size_t room = list->room ? list->room * 2 : 1024;
+        void *p = realloc(list->items, room * size);
+
+        if (!p)
+            return -ENOMEM;
+        list->items = p;
+        list->room = room;
+    }
+    memcpy((uint8_t *)list->items + list->n++ * size, item, size);
+    return 0;
+}
+
 static int image_new(uint64_t npages, struct storage *file, struct image **ret_img)
 {
     struct image *img = calloc(1, sizeof(*img));
@@ -33,15 +48,16 @@ static void image_free(struct image *img)
 {
     image_table_unmap(img);
     storage_close(img->file);
-    free(img->undo);
+    free(img->undo.items);
     free(img->chunk);
-    free(img->away);
+    free(img->away.items);
     free(img);
 }
 
 int image_create(const char *path, uint64_t npages, struct image **ret_img)
 {
     struct storage *file;
+    struct image *img;
     int r;
 
     if (npages == 0 || npages > IMAGE_PAGES_MAX)
@@ -49,17 +65,18 @@ int image_create(const char *path, uint64_t npages, struct image **ret_img)
     r = storage_create(path, &file);
     if (r < 0)
         return r;
-    r = image_new(npages, file, ret_img);
+    r = image_new(npages, file, &img);
     if (r < 0) {
         storage_close(file);
         return r;
     }
-    (*ret_img)->fresh = true;
-    (*ret_img)->mode = IMAGE_WRITE;
-    if (getrandom((*ret_img)->uuid, sizeof((*ret_img)->uuid), 0) != (ssize_t)sizeof((*ret_img)->uuid)) {
-        image_free(*ret_img);
+    img->fresh = true;
+    img->mode = IMAGE_WRITE;
+    if (getrandom(img->uuid, sizeof(img->uuid), 0) != (ssize_t)sizeof(img->uuid)) {
+        image_free(img);
         return -EIO;
     }
+    *ret_img = img;
     return 0;
 }
 
@@ -67,9 +84,8 @@ void image_close(struct image *img)
 {
     if (!img)
         return;
-    if (img->seen_new)
-        storage_sync(
-            img->file); /* what was told is durable already: this only makes damage known as such (S7) */
+    if (img->seen_new) /* what was told is durable already: this only makes damage known as such (S7) */
+        storage_sync(img->file);
     image_free(img);
 }
 
@@ -86,11 +102,6 @@ uint64_t image_used(const struct image *img)
 uint64_t image_sequence(const struct image *img)
 {
     return img->sequence;
-}
-
-const uint8_t *image_uuid(const struct image *img)
-{
-    return img->uuid;
 }
 
 const struct image_diag *image_diag(const struct image *img)
@@ -237,19 +248,16 @@ static int run_add(struct image *img, uint64_t page, const void *data)
     return 0;
 }
 
-static int undo_add(struct image *img, uint64_t page)
+static int put_in_journal(struct image *img, uint64_t page, uint64_t hash, const void *data, uint64_t *ret_at)
 {
-    if (img->nundo == img->undo_room) {
-        size_t room = img->undo_room ? img->undo_room * 2 : 1024;
-        void *p = realloc(img->undo, room * sizeof(*img->undo));
+    const struct image_place was = { page, img->hashes[page], img->at[page] };
+    int r = image_list_add(&img->undo, &was, sizeof(was));
 
-        if (!p)
-            return -ENOMEM;
-        img->undo = p;
-        img->undo_room = room;
+    if (r == 0) {
+        r = journal_add(img, page, hash, data, ret_at);
+        img->undo.n -= r < 0;
     }
-    img->undo[img->nundo++] = (struct image_undo){ page, img->hashes[page], img->at[page] };
-    return 0;
+    return r;
 }
 
 int image_put(struct image *img, uint64_t page, const void *data)
@@ -261,14 +269,10 @@ int image_put(struct image *img, uint64_t page, const void *data)
         return -ERANGE;
     if (img->hashes[page] == hash)
         return 0;
-    if (img->fresh && hash)
+    if (!img->fresh)
+        r = put_in_journal(img, page, hash, data, &at);
+    else if (hash)
         r = run_add(img, page, data);
-    else if (!img->fresh)
-        r = undo_add(img, page);
-    if (r == 0 && !img->fresh) {
-        r = journal_add(img, page, hash, data, &at);
-        img->nundo -= r < 0;
-    }
     if (r == 0)
         image_set(img, page, hash, at);
     return r;
@@ -302,35 +306,7 @@ int image_read(struct image *img, uint64_t page, void *ret_page)
     return image_hash_of(ret_page) == img->hashes[page] ? 0 : -EUCLEAN;
 }
 
-int image_reserve(struct image *img, uint64_t pages)
-{
-    uint64_t chunks = div_up(pages, IMAGE_CHUNK_PAGES) + 1, n = pages * IMAGE_PAGE + chunks * IMAGE_BLOCK;
-    int r;
-
-    if (img->fresh || img->next + n <= img->ready)
-        return 0;
-    r = storage_reserve(img->file, img->next, n);
-    if (r == 0)
-        img->ready = img->next + n;
-    return r;
-}
-
 /* ---- commit ------------------------------------------------------------------------------------- */
-
-int image_away_add(struct image *img, uint64_t page)
-{
-    if (img->naway == img->away_room) {
-        size_t room = img->away_room ? img->away_room * 2 : 1024;
-        void *p = realloc(img->away, room * sizeof(*img->away));
-
-        if (!p)
-            return -ENOMEM;
-        img->away = p;
-        img->away_room = room;
-    }
-    img->away[img->naway++] = page;
-    return 0;
-}
 
 /* S6 */
 static int commit_fresh(struct image *img)
@@ -358,14 +334,15 @@ static int commit_fresh(struct image *img)
 
 int image_commit(struct image *img)
 {
+    const struct image_place *changed = img->undo.items;
     int r = 0;
 
     if (img->fresh)
         return commit_fresh(img);
-    if (img->nundo == 0)
+    if (img->undo.n == 0)
         return 0;
-    for (size_t i = 0; i < img->nundo && r == 0; i++)
-        r = image_away_add(img, img->undo[i].page);
+    for (size_t i = 0; i < img->undo.n && r == 0; i++)
+        r = image_list_add(&img->away, &changed[i].page, sizeof(changed[i].page));
     if (r == 0)
         r = journal_end(img);
     if (r == 0)
@@ -374,7 +351,7 @@ int image_commit(struct image *img)
         return r;
     img->sequence++;
     img->tail = img->next;
-    img->nundo = 0;
+    img->undo.n = 0;
     journal_forget(img);
     /* From here on it is durable: what fails now, the next call says. */
     if (seen_write(img) == 0)
@@ -386,10 +363,12 @@ int image_commit(struct image *img)
 
 void image_abort(struct image *img)
 {
-    while (img->nundo > 0) {
-        const struct image_undo *u = &img->undo[--img->nundo];
+    const struct image_place *was = img->undo.items;
 
-        image_set(img, u->page, u->hash, u->at);
+    while (img->undo.n > 0) {
+        const struct image_place *w = &was[--img->undo.n];
+
+        image_set(img, w->page, w->hash, w->at);
     }
     journal_forget(img);
 }
@@ -403,17 +382,18 @@ static int by_number(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* The pages of img->away, ascending and each once, without those that are holes by now. */
+/* The pages of img->away, which ascend: each once, and without those that are holes by now. */
 static int copy_home(struct image *img)
 {
+    const uint64_t *away = img->away.items;
     AUTO_FREE uint8_t *buffer = malloc((size_t)BATCH * IMAGE_PAGE);
     uint64_t first = 0, n = 0;
     int r = buffer ? 0 : -ENOMEM;
 
-    for (size_t i = 0; i < img->naway && r == 0; i++) {
-        uint64_t page = img->away[i];
+    for (size_t i = 0; i < img->away.n && r == 0; i++) {
+        uint64_t page = away[i];
 
-        if (img->at[page] == 0 || (i > 0 && page == img->away[i - 1]))
+        if (img->at[page] == 0 || (i > 0 && page == away[i - 1]))
             continue;
         if (n > 0 && (n == BATCH || page != first + n)) {
             r = storage_write(img->file, img->home + first * IMAGE_PAGE, buffer, n * IMAGE_PAGE);
@@ -431,13 +411,14 @@ static int copy_home(struct image *img)
 
 static int table_home(struct image *img)
 {
-    AUTO_FREE uint64_t *blocks = malloc(img->naway * sizeof(*blocks));
+    AUTO_FREE uint64_t *blocks = malloc(img->away.n * sizeof(*blocks));
+    const uint64_t *away = img->away.items;
     uint64_t n = 0;
 
     if (!blocks)
         return -ENOMEM;
-    for (size_t i = 0; i < img->naway; i++) {
-        uint64_t block = img->away[i] / IMAGE_HASHES;
+    for (size_t i = 0; i < img->away.n; i++) {
+        uint64_t block = away[i] / IMAGE_HASHES;
 
         if (n == 0 || blocks[n - 1] != block)
             blocks[n++] = block;
@@ -447,13 +428,13 @@ static int table_home(struct image *img)
 
 int image_settle(struct image *img)
 {
-    uint64_t was = img->settled;
+    uint64_t was = img->settled, *away = img->away.items;
     int r;
 
-    assert(img->nundo == 0 && !img->fresh);
-    if (img->naway == 0)
+    assert(img->undo.n == 0 && !img->fresh);
+    if (img->away.n == 0)
         return 0;
-    qsort(img->away, img->naway, sizeof(*img->away), by_number);
+    qsort(away, img->away.n, sizeof(*away), by_number);
     r = copy_home(img);
     if (r == 0)
         r = table_home(img);
@@ -470,9 +451,9 @@ int image_settle(struct image *img)
     }
     img->generation++;
     img->seen_new = false;
-    for (size_t i = 0; i < img->naway; i++)
-        img->at[img->away[i]] = 0;
-    img->naway = 0;
+    for (size_t i = 0; i < img->away.n; i++)
+        img->at[away[i]] = 0;
+    img->away.n = 0;
     img->tail = img->journal;
     journal_forget(img);
     if (img->ready > img->journal + IMAGE_JOURNAL_LIMIT) {

@@ -54,9 +54,8 @@ int image_open(const char *path, enum image_mode mode, struct image **ret_img, s
 void image_close(struct image *img);
 
 uint64_t image_npages(const struct image *img);
-uint64_t image_used(const struct image *img);       /* pages that are no holes, with what was put */
-uint64_t image_sequence(const struct image *img);   /* of the last commit */
-const uint8_t *image_uuid(const struct image *img); /* 16 bytes; a fresh image has another */
+uint64_t image_used(const struct image *img);     /* pages that are no holes, with what was put */
+uint64_t image_sequence(const struct image *img); /* of the last commit */
 const struct image_diag *image_diag(
     const struct image *img); /* with IMAGE_SALVAGE: what was found at opening */
 
@@ -72,8 +71,6 @@ int image_put(struct image *img, uint64_t page, const void *data);
 /* Makes what was put durable, in one sync. Nothing put: nothing is done. A crash before its return leaves either. */
 int image_commit(struct image *img);
 void image_abort(struct image *img); /* the image is as of the last commit */
-/* Has the disk make sure of `pages` more pages, before they are put. */
-int image_reserve(struct image *img, uint64_t pages);
 /* Copies the journal home, and begins it anew. image_commit() does it past IMAGE_JOURNAL_LIMIT. */
 int image_settle(struct image *img);
 

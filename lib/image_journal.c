@@ -92,24 +92,8 @@ const void *journal_in_chunk(const struct image *img, uint64_t at)
 struct reading {
     uint64_t pos, before;
     uint32_t number;
-    struct image_undo *entries; /* page, hash, at */
-    size_t n, room;
+    struct image_list places; /* of image_place */
 };
-
-static int collect(struct reading *rd, struct image_entry e, uint64_t at)
-{
-    if (rd->n == rd->room) {
-        size_t room = rd->room ? rd->room * 2 : 1024;
-        void *p = realloc(rd->entries, room * sizeof(*rd->entries));
-
-        if (!p)
-            return -ENOMEM;
-        rd->entries = p;
-        rd->room = room;
-    }
-    rd->entries[rd->n++] = (struct image_undo){ e.page, e.hash, at };
-    return 0;
-}
 
 static bool descriptor_is_valid(const struct image *img, const struct image_chunk *c)
 {
@@ -135,13 +119,13 @@ static int read_chunk(struct image *img, struct reading *rd)
     ndata = 0;
     for (uint32_t i = 0; i < c->npages && r == 0; i++) {
         struct image_entry e = c->pages[i];
-        uint64_t at = e.hash ? rd->pos + chunk_size(ndata) : 0;
+        struct image_place place = { e.page, e.hash, e.hash ? rd->pos + chunk_size(ndata) : 0 };
 
         if (e.page >= img->npages)
             return 0;
         if (e.hash && image_hash_of(chunk_pages(img) + (size_t)ndata++ * IMAGE_PAGE) != e.hash)
             return 0;
-        r = collect(rd, e, at);
+        r = image_list_add(&rd->places, &place, sizeof(place));
     }
     if (r < 0)
         return r;
@@ -154,19 +138,21 @@ static int read_chunk(struct image *img, struct reading *rd)
 /* 1: a whole commit was taken; 0: here the journal ends. */
 static int read_commit(struct image *img, struct reading *rd, uint64_t *root)
 {
+    const struct image_place *place;
     int r;
 
     rd->pos = img->tail;
     rd->before = rd->number = 0;
-    rd->n = 0;
+    rd->places.n = 0;
     do
         r = read_chunk(img, rd);
     while (r > 0 && !(img->chunk->flags & IMAGE_COMMIT));
     if (r <= 0)
         return r;
-    for (size_t i = 0; i < rd->n && r > 0; i++) {
-        image_set(img, rd->entries[i].page, rd->entries[i].hash, rd->entries[i].at);
-        if (image_away_add(img, rd->entries[i].page) < 0)
+    place = rd->places.items;
+    for (size_t i = 0; i < rd->places.n; i++) {
+        image_set(img, place[i].page, place[i].hash, place[i].at);
+        if (image_list_add(&img->away, &place[i].page, sizeof(place[i].page)) < 0)
             return -ENOMEM;
     }
     *root = img->chunk->root;
@@ -198,7 +184,7 @@ int journal_read(struct image *img, uint64_t seen, uint64_t root)
     do
         r = read_commit(img, &rd, &root);
     while (r > 0);
-    free(rd.entries);
+    free(rd.places.items);
     if (r == 0 && img->sequence == img->settled && begins_later(img))
         r = damaged(img, IMAGE_BAD_HEADER, 0, 0);
     if (r == 0 && img->sequence < seen)

@@ -452,6 +452,63 @@ static void test_image_does_not_go_back_to_an_older_header(void **state)
     assert_int_equal(diag.damage, IMAGE_BAD_HEADER);
 }
 
+/* S1: what was left of an attempt that was cut does not end another one of the same sequence. */
+static void test_image_does_not_mix_two_attempts(void **state)
+{
+    const struct world *w = *state;
+    const uint64_t third = JOURNAL + JOURNAL_BLOCKS * IMAGE_BLOCK; /* where the third commit begins */
+    uint8_t seen[IMAGE_BLOCK], nothing[IMAGE_BLOCK] = { 0 };
+    struct image *img;
+    int fd;
+
+    make(w);
+    fd = open(w->path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, seen, sizeof(seen), 2 * IMAGE_BLOCK), (ssize_t)sizeof(seen));
+    img = opened(w, IMAGE_WRITE);
+    for (uint64_t page = 0; page < 300; page++)
+        put(img, page, 3);
+    assert_int_equal(image_commit(img), 0);
+    image_close(img);
+    /* The cut: of two chunks the first did not land, and nobody was told. */
+    assert_int_equal(pwrite(fd, seen, sizeof(seen), 2 * IMAGE_BLOCK), (ssize_t)sizeof(seen));
+    assert_int_equal(pwrite(fd, nothing, sizeof(nothing), (off_t)third), (ssize_t)sizeof(nothing));
+    close(fd);
+    img = opened(w, IMAGE_WRITE);
+    assert_int_equal(as_made(img), 0);
+    for (uint64_t page = 1000; page < 1252; page++) /* one more than a chunk takes: the first is written */
+        put(img, page, 4);
+    image_close(img);
+    img = opened(w, IMAGE_READ);
+    assert_int_equal(as_made(img), 0);
+    image_close(img);
+}
+
+/* S1: nor does a chunk of another image, of the sequence that comes next. */
+static void test_image_takes_no_commit_of_another(void **state)
+{
+    const struct world *w = *state;
+    static uint8_t commit[JOURNAL_BLOCKS * IMAGE_BLOCK];
+    struct image *img;
+    int fd;
+
+    make(w);
+    fd = open(w->path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, commit, sizeof(commit), JOURNAL), (ssize_t)sizeof(commit));
+    close(fd);
+    img = created(w);
+    for (uint64_t page = 0; page < 900; page++) /* as the other one had it when that commit was made */
+        put(img, page, 1);
+    assert_int_equal(image_commit(img), 0);
+    image_close(img);
+    fd = open(w->path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, commit, sizeof(commit), JOURNAL), (ssize_t)sizeof(commit));
+    close(fd);
+    img = opened(w, IMAGE_READ);
+    assert_int_equal(image_sequence(img), 1);
+    assert_true(has(img, 700, 1) && has(img, 3, 1));
+    image_close(img);
+}
+
 static void test_image_salvage_gives_all_that_is_sound(void **state)
 {
     const struct world *w = *state;
@@ -519,6 +576,8 @@ int main(void)
         T(test_image_finds_every_flipped_bit),
         T(test_image_tells_what_is_damaged),
         T(test_image_does_not_go_back_to_an_older_header),
+        T(test_image_does_not_mix_two_attempts),
+        T(test_image_takes_no_commit_of_another),
         T(test_image_salvage_gives_all_that_is_sound),
         T(test_image_of_a_newer_version_is_refused),
     };
