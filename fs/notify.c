@@ -15,6 +15,8 @@ enum {
     LOOK_MS = 100,      /* between looks whether it is the end */
     AGAIN_US = 50,      /* until the kernel has an inode whose lookup is under way, or has forgotten it */
     AGAIN_TIMES = 4000, /* a fifth of a second */
+    OLD_MAX = 16,
+    BUSY_TURNS = 64,
 };
 
 struct notify {
@@ -22,6 +24,8 @@ struct notify {
     pthread_t thread;
     atomic_bool ending;
     time_t said;
+    unsigned turns;
+    atomic_uint old[OLD_MAX]; /* directories whose listings are to be dropped some time; or 0 */
 };
 
 /* ---- what the kernel is told -------------------------------------------------------------------- */
@@ -138,6 +142,32 @@ static void say_late(struct notify *n)
         "dropped");
 }
 
+/* ---- listings ----------------------------------------------------------------------------------- */
+
+void notify_listing_is_old(struct notify *n, uint32_t ino)
+{
+    for (unsigned i = 0; i < OLD_MAX; i++) {
+        unsigned was = 0;
+
+        if (n->old[i] == ino || atomic_compare_exchange_strong(&n->old[i], &was, ino) || was == ino)
+            return;
+    }
+}
+
+static void drop_old_listings(struct notify *n)
+{
+    struct shmfs_drop drop;
+
+    for (unsigned i = 0; i < OLD_MAX; i++) {
+        uint32_t ino = atomic_exchange(&n->old[i], 0);
+
+        if (ino == 0 || !shmfs_lease_next_listing(n->driver->fs, ino, &drop))
+            continue;
+        drop_these(n, &drop);
+        shmfs_lease_dropped(n->driver->fs, &drop);
+    }
+}
+
 /* ---- the thread --------------------------------------------------------------------------------- */
 
 static void *work(void *data)
@@ -147,7 +177,11 @@ static void *work(void *data)
 
     shmfs_lease_serve_kernel(); /* whatever we do, we do not wait for ourselves */
     while (!n->ending) {
-        if (shmfs_lease_next(n->driver->fs, LOOK_MS, &drop) == 0)
+        bool idle = shmfs_lease_next(n->driver->fs, LOOK_MS, &drop) == 0;
+
+        if (idle || ++n->turns % BUSY_TURNS == 0)
+            drop_old_listings(n);
+        if (idle)
             continue;
         if (drop.everything) {
             say_late(n);

@@ -14,6 +14,11 @@ struct notify;
 int notify_start(struct driver *driver, struct notify **ret);
 
 /* Ends the thread; what is posted then waits for the driver to be gone. Workers must be serving, or the mount be gone. */
+/*
+ * There are parts of listings of this directory that the kernel must not keep (shmfs_lease_listing_is_old()): has them dropped
+ * when there is nothing else to do. Until then each listing of it is dropped at its end. From any thread, does not wait.
+ */
+void notify_listing_is_old(struct notify *notify, uint32_t ino);
 void notify_stop(struct notify *notify);
 
 #endif

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "later.h"
+#include "notify.h"
 #include "ops.h"
 #include "serve.h"
 
@@ -112,9 +113,12 @@ struct end {
 static void end_later(void *arg)
 {
     struct end *e = arg;
+    const struct driver *d = op_driver(e->req);
 
-    fuse_lowlevel_notify_inval_inode(op_driver(e->req)->session, e->ino, 0, 0);
+    fuse_lowlevel_notify_inval_inode(d->session, e->ino, 0, 0);
     fuse_reply_buf(e->req, NULL, 0);
+    if (shmfs_lease_listing_is_old(d->fs, (uint32_t)e->ino))
+        notify_listing_is_old(d->notify, (uint32_t)e->ino);
     free(e);
 }
 
@@ -136,7 +140,8 @@ static bool ends_without_keeping(fuse_req_t req, fuse_ino_t ino)
     const struct driver *d = op_driver(req);
     struct end *e;
 
-    if (d->cache == CACHE_NONE || !d->keeps_names || !has_just_changed(d, ino))
+    if (d->cache == CACHE_NONE || !d->keeps_names ||
+        !(shmfs_lease_listing_is_old(d->fs, (uint32_t)ino) || has_just_changed(d, ino)))
         return false;
     e = malloc(sizeof(*e));
     if (!e)

@@ -349,6 +349,7 @@ enum lease {
     LEASE_WRITTEN = 128, /* the mount writes to it: the kernel must know where it ends */
     LEASE_GROWN =
         256, /* that has changed, and the kernel is being told: no attributes are answered till then */
+    LEASE_OLD = 512, /* of a directory: there are parts of listings that were not leased */
     LEASE_AGE = 0x3f << 16, /* of LEASE_WRITTEN: how often it was told since the mount's last write */
 };
 

@@ -7,6 +7,7 @@
 
 enum {
     WANTED_MS = 3,      /* for which reads hold back, if the writer never comes */
+    WANTED_DIR_MS = 50, /* for which listings are not leased, which costs nobody a wait */
     PATIENCE_MS = 5000, /* with the driver */
     ALIVE_MS = 20,      /* between looks whether the driver is */
     TURN_MS =
@@ -27,6 +28,11 @@ void shmfs_lease_serve_kernel(void)
 static uint32_t now_ms(void)
 {
     return (uint32_t)(lock_now_ns() / 1000000) | 1;
+}
+
+static bool is_dir(const struct shmfs *fs, uint32_t ino)
+{
+    return S_ISDIR(LOAD_RELAXED(&fs->inodes[ino].mode));
 }
 
 static bool of_this_mount(const struct shmfs *fs, const struct inode_rt *rt)
@@ -134,7 +140,7 @@ bool lease_break_slowly(struct txn *t, uint32_t ino, uint32_t kinds, uint64_t fr
     recall_list(t);
     recall_inode(t, ino, kinds, from, to);
     if ((kinds & (LEASE_PAGES | LEASE_ACL)) != 0)
-        STORE(&rt->wanted, (now_ms() + WANTED_MS) | 1);
+        STORE(&rt->wanted, (now_ms() + (is_dir(t->fs, ino) ? WANTED_DIR_MS : WANTED_MS)) | 1);
     return true;
 }
 
@@ -368,10 +374,30 @@ static bool hold_back(const struct inode_rt *rt, uint16_t before, bool pages)
     return false;
 }
 
+/*
+ * Who lists a directory has the kernel's lock of it, for which the drop waits, and so cannot hold back. While a writer
+ * waits for its turn he gets no lease: instead the kernel is not to keep what it has of that listing, at its end.
+ */
+static int grant_listing(struct txn *t, uint32_t ino)
+{
+    struct inode_rt *rt = &t->fs->inode_rts[ino];
+
+    if (!lease_is_before(now_ms(), LOAD(&rt->wanted)))
+        return (int)lease_give(t, ino, LEASE_DATA);
+    renew(t->fs, rt);
+    __atomic_fetch_or(&rt->leases, LEASE_OLD, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+bool shmfs_lease_listing_is_old(struct shmfs *fs, uint32_t ino)
+{
+    return (LOAD(&fs->inode_rts[ino].leases) & (LEASE_OLD | LEASE_GOING)) != 0;
+}
+
 int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds)
 {
     struct inode_rt *rt = &fs->inode_rts[ino];
-    bool goes_along = false;
+    bool goes_along = false, listing;
     uint16_t before;
     struct txn t;
     int r;
@@ -381,8 +407,8 @@ int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds)
     before = LOAD(&rt->dropping);
     if (likely(LOAD(&rt->wanted) == 0) && (LOAD(&rt->leases) & kinds) == kinds && of_this_mount(fs, rt))
         return (int)kinds;
-    /* Who lists a directory has the kernel's lock of it, for which the drop waits: he must go on. */
-    if ((kinds & (LEASE_DATA | LEASE_ACL)) != 0 && !S_ISDIR(LOAD_RELAXED(&fs->inodes[ino].mode)))
+    listing = kinds == LEASE_DATA && is_dir(fs, ino);
+    if ((kinds & (LEASE_DATA | LEASE_ACL)) != 0 && !is_dir(fs, ino))
         goes_along = hold_back(rt, before, kinds == LEASE_DATA);
     r = txn_begin(fs, &t);
     if (r < 0)
@@ -396,7 +422,7 @@ int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds)
         rt->grants++;
         r = (int)kinds;
     } else if (r == 0) {
-        r = (int)lease_give(&t, ino, kinds);
+        r = listing ? grant_listing(&t, ino) : (int)lease_give(&t, ino, kinds);
     }
     txn_commit(&t);
     return r;

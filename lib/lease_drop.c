@@ -82,7 +82,7 @@ static void inode_take(struct shmfs *fs, const struct recall_inode *ri, struct s
 
     *ret = (struct shmfs_drop_inode){ .ino = ri->ino.n, .pages = (ri->kinds & LEASE_PAGES) != 0, .dir = dir };
     if (ret->pages)
-        clear |= whole ? LEASE_PAGES : (uint32_t)LEASE_DATA;
+        clear |= whole ? LEASE_PAGES | LEASE_OLD : (uint32_t)LEASE_DATA;
     if (ret->pages && !whole) {
         ret->from = MIN(ri->from, (uint64_t)INT64_MAX);
         ret->len = ri->to > INT64_MAX ? 0 : MAX(ri->to, ri->from + 1) - ri->from;
@@ -177,6 +177,17 @@ int shmfs_lease_next(struct shmfs *fs, int timeout_ms, struct shmfs_drop *ret)
     }
 }
 
+bool shmfs_lease_next_listing(struct shmfs *fs, uint32_t ino, struct shmfs_drop *ret)
+{
+    const struct recall_inode ri = { .ino = { ino }, .kinds = LEASE_PAGES, .to = LEASE_ALL };
+
+    if (!region_inode_ok(fs, ino) || (LOAD(&fs->inode_rts[ino].leases) & LEASE_OLD) == 0)
+        return false;
+    *ret = (struct shmfs_drop){ .ninodes = 1 };
+    inode_take(fs, &ri, &ret->inodes[0]);
+    return true;
+}
+
 void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
 {
     uint32_t posted = drop->post;
@@ -190,7 +201,7 @@ void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop)
                      LEASE_GOING | (drop->inodes[i].confirms ? (uint32_t)LEASE_GROWN : 0));
     }
     STORE(&fs->rt->driver_late, 0u);
-    if (drop->everything)
+    if (drop->everything || drop->post == 0)
         return;
     struct recall *rc = &fs->slots[drop->slot].recall;
     if (CAS(&rc->state, &posted, (posted & ~UINT32_C(3)) | RECALL_DONE))
@@ -245,7 +256,7 @@ bool shmfs_lease_each(struct shmfs *fs, uint32_t *ino, bool *ret_dir)
         }
         if (!shmfs_lease_looked_up(fs, *ino))
             continue;
-        leases_take(&fs->inode_rts[*ino], LEASE_PAGES | LEASE_ATTR | LEASE_ACL | LEASE_ASKED);
+        leases_take(&fs->inode_rts[*ino], LEASE_PAGES | LEASE_OLD | LEASE_ATTR | LEASE_ACL | LEASE_ASKED);
         *ret_dir = is_dir(fs, *ino);
         return true;
     }

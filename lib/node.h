@@ -202,6 +202,11 @@ void shmfs_lease_serve_kernel(void);
  * millisecond or two, and the lock of the inode. No other error than -EUSERS, -ESTALE.
  */
 int shmfs_lease_grant(struct shmfs *fs, uint32_t ino, unsigned kinds);
+/*
+ * The end of a listing is about to be answered: is the kernel not to keep it? Because parts of it were not leased (a writer of
+ * the directory waits for its turn), or are just being dropped.
+ */
+bool shmfs_lease_listing_is_old(struct shmfs *fs, uint32_t ino);
 /* A lookup gave -ENOENT. 1: the kernel may remember it; 0: it may not; -EEXIST: the name is there by now. */
 int shmfs_lease_absent(struct shmfs *fs, uint32_t parent, const char *name);
 
@@ -220,13 +225,15 @@ struct shmfs_drop_inode {
 };
 struct shmfs_drop {
     bool everything; /* shmfs_lease_each() has the inodes */
-    uint32_t slot, post;
+    uint32_t slot, post; /* who waits; post 0: nobody */
     unsigned ninodes, nnames;
     struct shmfs_drop_inode inodes[4];
     struct shmfs_drop_name names[2];
 };
 /* The next one, for one thread of the driver: 1, or 0 after timeout_ms without. */
 int shmfs_lease_next(struct shmfs *fs, int timeout_ms, struct shmfs_drop *ret);
+/* The same for a directory of which shmfs_lease_listing_is_old() was true; false: it is no more. */
+bool shmfs_lease_next_listing(struct shmfs *fs, uint32_t ino, struct shmfs_drop *ret);
 /* The kernel has dropped it: whoever waits goes on. */
 void shmfs_lease_dropped(struct shmfs *fs, const struct shmfs_drop *drop);
 /*

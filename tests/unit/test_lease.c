@@ -51,10 +51,15 @@ static void note_drop(const struct shmfs_drop *drop)
     pthread_mutex_unlock(&kernel.lock);
 }
 
+static uint32_t now_ms_plus(uint32_t ms)
+{
+    return (uint32_t)(lock_now_ns() / 1000000 + ms) | 1;
+}
+
 /* However slow this machine is, what was recalled is not leased again until a test says cool_off(). */
 static void stay_cool(const struct shmfs_drop *drop)
 {
-    uint32_t until = (uint32_t)(lock_now_ns() / 1000000 + 3000 * 1000) | 1;
+    uint32_t until = now_ms_plus(3000 * 1000);
 
     for (unsigned i = 0; i < drop->ninodes; i++)
         driver->inode_rts[drop->inodes[i].ino].cool = until;
@@ -488,6 +493,46 @@ static void test_lease_what_is_granted_meanwhile_is_recalled_again(void **state)
     do_write();
     assert_int_equal(kernel.drops, 4);
     assert_int_equal(leases_of(ino) & LEASE_DATA, 0);
+    scene_end(dir, ino);
+}
+
+/* Who lists a directory cannot be made to wait: he gets no lease while its writer comes back, so that this one finds his turn. */
+static uint32_t listed_ino;
+static int listing_kinds;
+
+static void list_again(const struct shmfs_drop *drop)
+{
+    driver->inode_rts[listed_ino].wanted = now_ms_plus(3000 * 1000); /* however slow this machine is */
+    listing_kinds = shmfs_lease_grant(driver, listed_ino, SHMFS_LEASE_DATA);
+    CHECK_EQ(shmfs_lease_listing_is_old(driver, listed_ino), true);
+}
+
+static void test_lease_who_lists_while_a_writer_waits_keeps_nothing(void **state)
+{
+    struct shmfs_drop drop;
+    uint32_t dir, ino;
+
+    scene_make(&dir, &ino);
+    listed_ino = dir;
+    listing_kinds = -1;
+    kernel.before = list_again;
+    put_text("d/g", "new");
+    assert_int_equal(kernel.drops, 1); /* once, and it had its turn */
+    assert_int_equal(listing_kinds, 0);
+    /* What he may have of it is not kept at the end of any listing, until it is dropped. */
+    kernel_stop();
+    assert_true(shmfs_lease_listing_is_old(driver, dir));
+    assert_true(shmfs_lease_next_listing(driver, dir, &drop));
+    assert_int_equal(drop.ninodes, 1);
+    assert_int_equal(drop.inodes[0].ino, dir);
+    assert_true(drop.inodes[0].pages && drop.inodes[0].dir);
+    assert_true(shmfs_lease_listing_is_old(driver, dir)); /* it is going, and not gone (I14) */
+    shmfs_lease_dropped(driver, &drop);
+    assert_false(shmfs_lease_listing_is_old(driver, dir));
+    assert_false(shmfs_lease_next_listing(driver, dir, &drop));
+    assert_int_equal(shmfs_lease_grant(driver, dir, SHMFS_LEASE_DATA), SHMFS_LEASE_DATA);
+    kernel_start();
+    MUST(shmfs_unlink(fs, "d/g"));
     scene_end(dir, ino);
 }
 
@@ -1012,6 +1057,7 @@ int main(void)
         lease_unit(test_lease_a_write_recalls_the_pages_that_it_touches),
         lease_unit(test_lease_a_read_after_the_recall_is_recalled_again),
         lease_unit(test_lease_what_is_granted_meanwhile_is_recalled_again),
+        lease_unit(test_lease_who_lists_while_a_writer_waits_keeps_nothing),
         lease_unit(test_lease_what_is_being_dropped_is_waited_for_by_all),
         lease_unit(test_lease_a_recalled_inode_is_not_leased_for_a_while),
         lease_unit(test_lease_answers_on_their_way_are_followed_by_another_drop),
