@@ -10,6 +10,7 @@
 #include "ops.h"
 #include "raw.h"
 #include "serve.h"
+#include "told.h"
 #include "watch.h"
 
 /* ---- answers ------------------------------------------------------------------------------------ */
@@ -63,6 +64,13 @@ struct fuse_entry_param op_entry_param(const struct driver *d, const struct shmf
     };
 
     driver_stat(attr, &e.attr);
+    if (e.attr_timeout > 0) {
+        struct shmfs_attr again;
+
+        told_attr(d, attr->ino); /* and what was changed before this is answered as it is now */
+        if (shmfs_node_getattr(d->fs, attr->ino, &again) == 0 && again.generation == attr->generation)
+            driver_stat(&again, &e.attr);
+    }
     return e;
 }
 
@@ -170,8 +178,10 @@ int op_lease(const struct driver *d, fuse_ino_t ino, enum shmfs_lease kind)
 int op_getattr_leased(const struct driver *d, uint32_t ino, struct shmfs_attr *ret)
 {
     /* First: what changes from then on is recalled. Without one they are answered, and not kept. */
-    int leases = d->cache == CACHE_COHERENT ? shmfs_lease_grant(d->fs, ino, SHMFS_LEASE_ATTR) : 0;
-    int r = shmfs_node_getattr(d->fs, ino, ret);
+    int leases = d->cache == CACHE_COHERENT ? shmfs_lease_grant(d->fs, ino, SHMFS_LEASE_ATTR) : 0, r;
+
+    told_attr(d, ino);
+    r = shmfs_node_getattr(d->fs, ino, ret);
 
     if (r == 0)
         op_settle(d, ino);

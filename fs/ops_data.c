@@ -12,6 +12,7 @@
 #include "ops.h"
 #include "raw.h"
 #include "serve.h"
+#include "told.h"
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -197,6 +198,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
             r = shmfs_node_fallocate(fs, (uint32_t)ino, mode, off, length);
         while (serve_again(r, &tries));
     }
+    told_changed(op_driver(req), ino, r);
     op_error(req, r);
 }
 

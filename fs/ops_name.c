@@ -7,6 +7,15 @@
 
 #include "ops.h"
 #include "serve.h"
+#include "told.h"
+
+static void reply_found(fuse_req_t req, int r, const struct shmfs_attr *attr)
+{
+    if (r < 0)
+        op_error(req, r);
+    else
+        op_entry(req, attr);
+}
 
 static struct shmfs_maker maker_of(fuse_req_t req)
 {
@@ -15,13 +24,11 @@ static struct shmfs_maker maker_of(fuse_req_t req)
     return (struct shmfs_maker){ .uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask };
 }
 
-/* What op_entry() wants, or the error. */
-static void reply_made(fuse_req_t req, int r, const struct shmfs_attr *attr)
+/* What op_entry() wants, or the error; of what was made in PARENT. */
+static void reply_made(fuse_req_t req, int r, fuse_ino_t parent, const struct shmfs_attr *attr)
 {
-    if (r < 0)
-        op_error(req, r);
-    else
-        op_entry(req, attr);
+    told_changed(op_driver(req), parent, r);
+    reply_found(req, r, attr);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -41,7 +48,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (r == -ENOENT && absent > 0)
         fuse_reply_entry(req, &none);
     else
-        reply_made(req, r, &attr);
+        reply_found(req, r, &attr);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -55,7 +62,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
     do
         r = shmfs_node_mknod(d->fs, (uint32_t)parent, name, mode, rdev, &maker, d->counting, &attr);
     while (serve_again(r, &tries));
-    reply_made(req, r, &attr);
+    reply_made(req, r, parent, &attr);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -69,7 +76,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
     do
         r = shmfs_node_mkdir(d->fs, (uint32_t)parent, name, mode, &maker, d->counting, &attr);
     while (serve_again(r, &tries));
-    reply_made(req, r, &attr);
+    reply_made(req, r, parent, &attr);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -77,18 +84,19 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
     const struct driver *d = op_driver(req);
     struct shmfs_maker maker = maker_of(req);
     struct shmfs_attr attr;
+    int r = shmfs_node_symlink(d->fs, target, (uint32_t)parent, name, &maker, d->counting, &attr);
 
-    reply_made(req, shmfs_node_symlink(d->fs, target, (uint32_t)parent, name, &maker, d->counting, &attr),
-               &attr);
+    reply_made(req, r, parent, &attr);
 }
 
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
 {
     const struct driver *d = op_driver(req);
     struct shmfs_attr attr;
+    int r = shmfs_node_link(d->fs, (uint32_t)ino, (uint32_t)newparent, newname, d->counting, &attr);
 
-    reply_made(req, shmfs_node_link(d->fs, (uint32_t)ino, (uint32_t)newparent, newname, d->counting, &attr),
-               &attr);
+    told_changed(d, ino, r);
+    reply_made(req, r, newparent, &attr);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -114,6 +122,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
         op_error(req, r);
         return;
     }
+    told_changed(d, parent, r);
     op_opened(d, fi);
     e = op_entry_param(d, &attr);
     if (fuse_reply_create(req, &e, fi) < 0 && d->counting)
@@ -122,24 +131,42 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    const struct driver *d = op_driver(req);
+    int r;
+
     serve_removed();
-    op_error(req, shmfs_node_unlink(op_driver(req)->fs, (uint32_t)parent, name));
+    r = shmfs_node_unlink(d->fs, (uint32_t)parent, name);
+    told_changed(d, parent, r);
+    op_error(req, r);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    const struct driver *d = op_driver(req);
+    int r;
+
     serve_removed();
-    op_error(req, shmfs_node_rmdir(op_driver(req)->fs, (uint32_t)parent, name));
+    r = shmfs_node_rmdir(d->fs, (uint32_t)parent, name);
+    told_changed(d, parent, r);
+    op_error(req, r);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
                unsigned int flags)
 {
+    const struct driver *d = op_driver(req);
     struct shmfs_maker maker = maker_of(req); /* of a whiteout */
+    struct shmfs_attr moved = { 0 };
+    int r;
 
     serve_removed();
-    op_error(req, shmfs_node_rename(op_driver(req)->fs, (uint32_t)parent, name, (uint32_t)newparent, newname,
-                                    flags, &maker));
+    shmfs_node_lookup(d->fs, (uint32_t)parent, name, false, &moved);
+    r = shmfs_node_rename(d->fs, (uint32_t)parent, name, (uint32_t)newparent, newname, flags, &maker);
+    told_changed(d, moved.ino, r); /* its ctime */
+    told_changed(d, parent, r);
+    if (newparent != parent)
+        told_changed(d, newparent, r);
+    op_error(req, r);
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t ino)

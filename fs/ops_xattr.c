@@ -6,11 +6,16 @@
 #include "caller.h"
 #include "ops.h"
 #include "serve.h"
+#include "told.h"
 
 /* The kernel's longer form of this request is served in raw.c. */
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
-    op_error(req, shmfs_node_setxattr(op_driver(req)->fs, (uint32_t)ino, name, value, size, flags));
+    const struct driver *d = op_driver(req);
+    int r = shmfs_node_setxattr(d->fs, (uint32_t)ino, name, value, size, flags);
+
+    told_changed(d, ino, r);
+    op_error(req, r);
 }
 
 /* For size 0 only how long the answer is. */
@@ -81,5 +86,9 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-    op_error(req, shmfs_node_removexattr(op_driver(req)->fs, (uint32_t)ino, name));
+    const struct driver *d = op_driver(req);
+    int r = shmfs_node_removexattr(d->fs, (uint32_t)ino, name);
+
+    told_changed(d, ino, r);
+    op_error(req, r);
 }

@@ -9,6 +9,7 @@
 
 #include "ops.h"
 #include "raw.h"
+#include "told.h"
 
 /* ---- the wire ----------------------------------------------------------------------------------- */
 
@@ -348,6 +349,7 @@ static void serve_setxattr(struct driver *d, int fd)
 
             r = shmfs_node_setxattr(d->fs, (uint32_t)current.header->nodeid, name, name + length + 1,
                                     in->size, (int)in->flags | kill);
+            told_changed(d, current.header->nodeid, r);
         }
     }
     reply(d, fd, r, NULL, 0);

@@ -17,6 +17,7 @@
 #include "raw.h"
 #include "say.h"
 #include "serve.h"
+#include "told.h"
 #include "watch.h"
 
 #define WAKE SIGUSR1 /* takes a worker out of its read() */
@@ -244,6 +245,8 @@ int serve_start(struct server *s, int fd, unsigned n)
         r = watch_start(s->driver, &s->driver->watch);
     if (r == 0 && s->driver->share_locks)
         r = locks_start(s->driver->fs, &s->driver->locks);
+    if (r == 0 && s->driver->cache != CACHE_NONE)
+        r = told_make(&s->driver->told);
     if (r == 0 && s->driver->cache == CACHE_COHERENT)
         r = notify_start(s->driver, &s->driver->notify);
     if (r < 0)
@@ -328,6 +331,7 @@ void serve_free(struct server *s)
         place_free(s->places);
     if (s->driver->later)
         later_free(s->driver->later);
+    told_free(s->driver->told);
     if (s->driver->watch)
         watch_stop(s->driver->watch);
     if (s->driver->locks)
