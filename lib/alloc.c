@@ -50,6 +50,19 @@ static bool chunk_reserved(const struct shmfs *fs, uint32_t group, uint32_t chun
     return (fs->group_rts[group].reserved[chunk / 64] >> chunk % 64 & 1) != 0;
 }
 
+/* For the first chunk of a group: memory in which its blocks are marked. */
+static int marks_reserve(struct shmfs *fs, uint32_t group)
+{
+    const struct group_rt *g = &fs->group_rts[group];
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(g->reserved); i++) {
+        if (g->reserved[i] != 0)
+            return 0;
+    }
+    return dirty_reserve(fs, fs->l.blocks + (uint64_t)group * fs->l.group_blocks * BLOCK_SIZE,
+                         (uint64_t)group_bits(fs, group) * BLOCK_SIZE);
+}
+
 /* Under the group's lock. The bit is not in the undo log: memory that is there stays there. */
 static int chunk_reserve(struct shmfs *fs, uint32_t group, uint32_t chunk)
 {
@@ -61,7 +74,9 @@ static int chunk_reserve(struct shmfs *fs, uint32_t group, uint32_t chunk)
 
     if (chunk_reserved(fs, group, chunk))
         return 0;
-    r = region_reserve(fs, off, (uint64_t)len * BLOCK_SIZE);
+    r = marks_reserve(fs, group);
+    if (r == 0)
+        r = region_reserve(fs, off, (uint64_t)len * BLOCK_SIZE);
     if (r < 0)
         return r;
 #ifdef MADV_POPULATE_WRITE
@@ -185,12 +200,20 @@ static struct run run_in_reserved(const struct shmfs *fs, uint32_t group, uint32
     return best;
 }
 
+static void mark_blocks(struct shmfs *fs, uint32_t group, struct run run)
+{
+    uint64_t first = (uint64_t)group * fs->l.group_blocks + run.start;
+
+    dirty_mark_at(fs, fs->l.blocks + first * BLOCK_SIZE, (uint64_t)run.len * BLOCK_SIZE);
+}
+
 static void run_take(struct txn *t, uint32_t group, struct run run)
 {
     struct shmfs *fs = t->fs;
     struct group_desc *g = &fs->groups[group];
 
     bits_change(t, region_block_map(fs, group), run.start, run.len, true);
+    mark_blocks(fs, group, run); /* whatever is stored there in this transaction */
     TXN_SET(t, &g->free_blocks, g->free_blocks - MIN(run.len, g->free_blocks));
     STORE_RELAXED(&fs->group_rts[group].block_hint, run.start + run.len);
 }
@@ -306,6 +329,7 @@ int alloc_free(struct txn *t, struct blkref blk, uint32_t len)
     if (alloc_bit_find(region_block_map(fs, group), from, from + len, false) != from + len)
         return -EUCLEAN;
     bits_change(t, region_block_map(fs, group), from, len, false);
+    mark_blocks(fs, group, (struct run){ from, len }); /* an image has no free blocks */
     TXN_SET(t, &fs->groups[group].free_blocks, fs->groups[group].free_blocks + len);
     if (from < fs->group_rts[group].block_hint)
         STORE_RELAXED(&fs->group_rts[group].block_hint, from);

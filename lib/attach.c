@@ -26,7 +26,11 @@ static int runtime_make(struct shmfs *fs, const struct runtime_id *id)
     if (r == 0)
         r = region_reserve(fs, l->uses, l->inode_rt - l->uses);
     if (r == 0)
-        r = region_reserve(fs, l->group_rt, l->inodes - l->group_rt);
+        r = region_reserve(fs, l->group_rt, l->dirty - l->group_rt);
+    if (r == 0)
+        r = region_reserve(fs, l->group_desc, l->inodes - l->group_desc);
+    if (r == 0)
+        r = dirty_reserve(fs, l->group_desc, l->blocks - l->group_desc);
     if (r < 0)
         return r;
     /* Heads are looked at by everybody, logs by their owner; some are ready for when the host is full. */
@@ -36,7 +40,7 @@ static int runtime_make(struct shmfs *fs, const struct runtime_id *id)
         return r;
     memset(fs->base + l->runtime, 0, l->slots - l->runtime);
     memset(fs->base + l->uses, 0, l->inode_rt - l->uses);
-    memset(fs->base + l->group_rt, 0, l->group_desc - l->group_rt);
+    memset(fs->base + l->group_rt, 0, l->dirty - l->group_rt);
     r = alloc_reserve_used(fs);
     if (r < 0)
         return r;

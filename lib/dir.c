@@ -285,7 +285,8 @@ static void slot_put(struct txn *t, struct place *p, uint32_t at, struct dslot s
     struct bucket *b = p->b;
     uint32_t n = DNAME_HEAD + name->len;
 
-    /* Below `low` and behind the last slot is dead space: no undo for it. */
+    /* Below `low` and behind the last slot is dead space: no undo for it, but the page is to be marked (S8). */
+    head_save(t, b);
     s.off = (uint16_t)(p->low - n);
     struct dname *d = (struct dname *)(void *)((uint8_t *)b + s.off);
     memcpy(d->generation, &generation, sizeof(generation));
@@ -295,7 +296,6 @@ static void slot_put(struct txn *t, struct place *p, uint32_t at, struct dslot s
         memmove(&b->slots[at + 1], &b->slots[at], (p->count - at) * sizeof(s));
     }
     b->slots[at] = s;
-    head_save(t, b);
     b->count = (uint16_t)(p->count + 1);
     b->low = s.off;
     b->live = (uint16_t)(p->live + n);

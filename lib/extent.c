@@ -186,6 +186,7 @@ static void entry_put(struct txn *t, struct path *p, uint32_t level, uint32_t at
     uint32_t n = lv->n;
 
     assert(level <= p->top && lv->entries != NULL); /* a full root has grown before it could be split */
+    dirty_mark(t->fs, &lv->entries[n], sizeof(struct extent));
     if (at < n) { /* the slot behind the last one is dead space and needs no undo */
         txn_save(t, &lv->entries[at], (n - at) * sizeof(struct extent));
         memmove(&lv->entries[at + 1], &lv->entries[at], (n - at) * sizeof(struct extent));

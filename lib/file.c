@@ -196,6 +196,7 @@ static ssize_t write_mapped(struct writer *w, struct blkref blk, uint64_t blocks
         txn_redo(w->t, dst, (uint32_t)bytes, (uint32_t)(w->src - stage));
     } else if (w->off < w->in->size) {
         bytes = (size_t)MIN((uint64_t)bytes, w->in->size - w->off);
+        dirty_mark(w->t->fs, dst, bytes);
         memcpy(dst, w->src, bytes);
     } else {
         bytes = MIN(bytes, (size_t)SLOT_STAGE);
@@ -268,8 +269,10 @@ static int grow_zero(struct txn *t, uint32_t ino, const struct inode *in, uint64
 
         if (bytes < 0)
             return (int)bytes;
-        if (p != NULL)
+        if (p != NULL) {
+            dirty_mark(t->fs, p, (size_t)bytes);
             memset(p, 0, (size_t)bytes);
+        }
         off += (uint64_t)bytes;
     }
     return 0;

@@ -6,9 +6,9 @@
  * The region: every structure that lives in the shared mapping, and nothing else.
  *
  *   byte 0
- *   | super- | runtime | process | slots | uses | ranges | absent | inode   | group   |
- *   | block  | header  | table   |       |      |        | names  | runtime | runtime |
- *            '-------------------------- runtime area ----------------------------------'
+ *   | super- | runtime | process | slots | uses | ranges | absent | inode   | group   | dirty |
+ *   | block  | header  | table   |       |      |        | names  | runtime | runtime | pages |
+ *            '-------------------------- runtime area ------------------------------------------'
  *                                                          meta_end           + size
  *   | group | block | inode | inode | blocks |
  *   | descs | maps  | maps  | table | 0 1 2… |
@@ -32,6 +32,7 @@
  *   absent names    bits are set under the directory's lock, by the driver, which alone clears them
  *   inode_rt        under its own lock; `seq` and the counters are outside the undo log
  *   group_rt        under its own lock
+ *   dirty pages     bits are set by who is within the gate; cleared by who holds it (docs/SNAPSHOT.md)
  *   group_desc, block map, inode map, bytes of free inodes: under the lock of the group
  *   inode, its extent nodes, directory buckets, xattr blocks: under the inode's lock
  * Every change of the persistent area is part of a transaction (I1).
@@ -41,7 +42,7 @@
 #include <stdint.h>
 
 /* Owner of this number: whoever changes a structure below raises it in the same commit. */
-#define FORMAT_VERSION 3
+#define FORMAT_VERSION 4
 
 #define FORMAT_MAGIC "shmfs\r\n\032" /* 8 bytes without the terminating NUL; a text conversion breaks it */
 #define FORMAT_BYTE_ORDER UINT64_C(0x0102030405060708)
@@ -84,6 +85,7 @@ enum {
 
     RECALL_WORDS = 4,
     ABSENT_BYTES = 64 * 1024, /* of a filter over names that the kernel was told do not exist */
+    DIRTY_SUM = 64 * 64,      /* pages for which one bit of the summary stands: 64 words of 64 */
 };
 
 #define ROOT_INO 1u
@@ -171,8 +173,22 @@ struct runtime {
     struct lockword rename_lock;       /* ancestry of directories */
     uint64_t recall_map[RECALL_WORDS]; /* slots with a recall posted, modulo its bits */
     uint8_t pad1[24];
+    /* ---- cache line: looked at by every transaction, changed by snapshots alone (docs/SNAPSHOT.md) ---- */
+    uint64_t gate;          /* 0: open; else the stamp of the slot that shut it; a futex */
+    uint64_t gate_count;    /* how often it was shut */
+    uint64_t base_sequence; /* the image `base` had every page but the dirty ones with this commit; 0: none has */
+    uint8_t base[16];       /* its UUID */
+    struct procref keeper;  /* attach lock: who keeps an image of this region, that fsync is for, if any */
+    uint8_t pad2[16];
+    /* ---- cache line: fsync, by processes that are not the keeper ---- */
+    uint64_t sync_wanted; /* raised by who wants all that it has changed in the image; a futex of the keeper's */
+    uint64_t sync_done;   /* what was wanted up to here is decided; a futex */
+    uint64_t sync_failed; /* the last of them that could not be had, */
+    uint32_t sync_error;  /* and why */
+    uint8_t pad3[36];
 };
-static_assert(sizeof(struct runtime) == 192, "runtime");
+static_assert(sizeof(struct runtime) == 320, "runtime");
+static_assert(offsetof(struct runtime, gate) == 192, "runtime");
 
 /* What the kernel, behind the mounted driver, may do with what it is told (docs/COHERENCE.md). */
 enum driver_mode {
@@ -277,7 +293,8 @@ struct slot {
     struct inoref closing; /* its use record goes away: is it unused now? For the undertaker to ask again */
     uint32_t recalled_for; /* ms that this operation has waited for the driver by now */
     uint64_t waited_since; /* who waits for a lock of this slot's says since when: CLOCK_MONOTONIC in ns */
-    uint8_t pad[192 - 80];
+    uint32_t outside; /* 1: has locks, or waits for one, and has changed nothing that is not committed (gate.h) */
+    uint8_t pad[192 - 84];
     struct offref locks[SLOT_LOCKS];
     struct redo redo[SLOT_REDO];
     struct recall recall;

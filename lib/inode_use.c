@@ -37,8 +37,12 @@ static int tail_zero(struct txn *t, uint32_t ino, const struct inode *in)
     struct blkref blk;
     int r = within != 0 ? map_find(t->fs, ino, in, pos, &at) : 0;
 
-    if (r == 0 && within != 0 && map_at_block(&at, pos, &blk, &len))
-        memset((uint8_t *)region_known_block(t->fs, blk) + within, 0, BLOCK_SIZE - within);
+    if (r == 0 && within != 0 && map_at_block(&at, pos, &blk, &len)) {
+        uint8_t *p = (uint8_t *)region_known_block(t->fs, blk) + within;
+
+        dirty_mark(t->fs, p, BLOCK_SIZE - within);
+        memset(p, 0, BLOCK_SIZE - within);
+    }
     return r;
 }
 

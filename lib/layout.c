@@ -29,6 +29,11 @@ int layout_compute(struct layout *l)
         l->nuses *= 2;
     l->nranges = MIN(MAX(l->ninodes / 8, 256u), 16384u);
 
+    /* The blocks begin at a round place, which depends on what lies before: some bits too many. */
+    uint64_t fixed = (uint64_t)l->ngroups * (sizeof(struct group_desc) + l->group_blocks / 8) +
+                     (uint64_t)l->ninodes * sizeof(struct inode) + l->ninodes / 8;
+    uint64_t bits = round_up(div_up(fixed, BLOCK_SIZE) + 4 + 2 * CHUNK_BLOCKS + l->max_blocks, DIRTY_SUM);
+
     struct {
         uint64_t *at, bytes;
     } areas[] = {
@@ -40,6 +45,8 @@ int layout_compute(struct layout *l)
         { &l->absent, ABSENT_BYTES },
         { &l->inode_rt, (uint64_t)l->ninodes * sizeof(struct inode_rt) },
         { &l->group_rt, (uint64_t)l->ngroups * sizeof(struct group_rt) },
+        { &l->dirty_sums, round_up(bits / DIRTY_SUM, 64) / 8 },
+        { &l->dirty, bits / 8 },
         { &l->group_desc, (uint64_t)l->ngroups * sizeof(struct group_desc) },
         { &l->block_maps, (uint64_t)l->ngroups * (l->group_blocks / 8) },
         { &l->inode_maps, (uint64_t)l->ninodes / 8 },
@@ -52,6 +59,8 @@ int layout_compute(struct layout *l)
     /* Blocks begin at 2 MiB, so that an aligned run of blocks is an aligned run of bytes. */
     l->blocks = round_up(at, 2 * CHUNK_SIZE);
     l->end = l->blocks + l->max_blocks * BLOCK_SIZE;
+    l->npages = (l->end - l->group_desc) / BLOCK_SIZE;
+    assert(l->npages <= bits);
     return 0;
 }
 
@@ -95,11 +104,14 @@ uint64_t layout_hash(void)
         offsetof(struct runtime, driver),
         offsetof(struct runtime, recall_bell),
         offsetof(struct runtime, rename_lock),
+        offsetof(struct runtime, gate),
+        offsetof(struct runtime, sync_wanted),
         sizeof(struct proc_entry),
         offsetof(struct proc_entry, attached),
         sizeof(struct slot),
         offsetof(struct slot, todo),
         offsetof(struct slot, closing),
+        offsetof(struct slot, outside),
         offsetof(struct slot, locks),
         offsetof(struct slot, redo),
         offsetof(struct slot, recall),

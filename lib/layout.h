@@ -16,11 +16,13 @@ struct layout {
     uint32_t nprocs;
     /* byte offsets that follow from it */
     uint64_t runtime, procs, slots, uses, ranges, absent, inode_rt, group_rt; /* runtime area */
+    uint64_t dirty_sums, dirty; /* and of it, bits for pages of the persistent area */
     uint64_t group_desc, block_maps, inode_maps, inodes;
     uint64_t blocks;  /* block 0; everything before it is metadata of fixed place */
     uint64_t end;     /* for max_blocks */
     uint32_t nuses;   /* buckets of use records: a power of two */
     uint32_t nranges; /* byte-range locks */
+    uint64_t npages;  /* of the persistent area, and of that for which dirty pages are noted */
 };
 
 /* Computes the offsets from the geometry. -EINVAL: the geometry is not one that we make. */

@@ -119,7 +119,9 @@ static int fill(int fd, const struct shmfs_make *make, const struct layout *l, u
         return -errno;
     r = region_reserve(&fs, 0, l->slots);
     if (r == 0)
-        r = region_reserve(&fs, l->group_rt, l->inodes - l->group_rt);
+        r = region_reserve(&fs, l->group_rt, l->dirty - l->group_rt);
+    if (r == 0)
+        r = region_reserve(&fs, l->group_desc, l->inodes - l->group_desc);
     if (r == 0)
         r = region_reserve(&fs, l->inodes, INODE_CHUNK * INODE_SIZE);
     if (r < 0)

@@ -57,11 +57,13 @@ static void slot_end(struct shmfs *fs, uint32_t index)
 
 void recover_slot(struct shmfs *fs, uint32_t index)
 {
+    if (LOAD_RELAXED(&fs->slots[index].outside) != 0) /* it was left at the gate */
+        gate_pass(fs, &fs->slots[index]);
     slot_recover(fs, index);
     slot_end(fs, index);
 }
 
-static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth);
+static int bury(struct shmfs *fs, uint32_t me, uint32_t index, bool free_hands, uint32_t depth);
 
 static bool slot_is_dead(struct shmfs *fs, uint32_t index)
 {
@@ -81,7 +83,7 @@ static bool stamp_is_valid(struct shmfs *fs, uint64_t word)
 }
 
 /* Somebody holds the recovery lock. 0: it was dead, or nobody, and is out of the way; -EBUSY: it lives. */
-static int remove_undertaker(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
+static int remove_undertaker(struct shmfs *fs, uint32_t me, uint32_t index, bool free_hands, uint32_t depth)
 {
     struct slot *s = &fs->slots[index];
     uint64_t word = LOAD(&s->recovery.v);
@@ -95,11 +97,11 @@ static int remove_undertaker(struct shmfs *fs, uint32_t me, uint32_t index, uint
     }
     if (depth == 0 || other == me || other == index || !slot_is_dead(fs, other))
         return -EBUSY;
-    return bury(fs, me, other, depth - 1);
+    return bury(fs, me, other, free_hands, depth - 1);
 }
 
 /* An undertaker may die too, and so may its undertaker: `depth` bounds that. */
-static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
+static int bury(struct shmfs *fs, uint32_t me, uint32_t index, bool free_hands, uint32_t depth)
 {
     struct slot *s = &fs->slots[index];
     uint64_t stamp = lock_stamp(me, LOAD_RELAXED(&fs->slots[me].inc));
@@ -113,8 +115,7 @@ static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
         if (got && slot_is_dead(fs, index)) { /* look again under the lock (A8) */
             slot_recover(fs, index);
             /* Somebody in the middle of a transaction may not wait for an inode: the locks are free, that is enough. */
-            if (fs->slots[index].closing.n == 0 ||
-                (LOAD_RELAXED(&fs->slots[me].nlocks) == 1 && me != TXN_UNDERTAKERS_SLOT))
+            if (fs->slots[index].closing.n == 0 || (free_hands && me != TXN_UNDERTAKERS_SLOT))
                 slot_end(fs, index);
         }
         if (got)
@@ -122,15 +123,33 @@ static int bury(struct shmfs *fs, uint32_t me, uint32_t index, uint32_t depth)
         intent_pop(fs, me);
         if (got)
             return 0;
-        if (remove_undertaker(fs, me, index, depth) < 0)
+        if (remove_undertaker(fs, me, index, free_hands, depth) < 0)
             return -EBUSY;
     }
     return -EBUSY;
 }
 
+/*
+ * An undertaker is inside the gate: he undoes what the dead one did there. Who buries while he waits for a lock steps in for
+ * that, and who has nothing yet has an intent to show for it. -EBUSY: it is shut; the dead can wait.
+ */
 int recover_bury(struct shmfs *fs, uint32_t me, uint32_t index)
 {
-    return bury(fs, me, index, fs->l.nslots);
+    struct slot *own = &fs->slots[me];
+    bool out = LOAD_RELAXED(&own->outside) != 0, free_hands = LOAD_RELAXED(&own->nlocks) == 0;
+    int r = -EBUSY;
+
+    if (free_hands && !intent_push(fs, me, &fs->slots[index].recovery))
+        return -EBUSY;
+    if ((!out && !free_hands) || gate_step_in(fs, own))
+        r = bury(fs, me, index, free_hands, fs->l.nslots);
+    if (out)
+        gate_step_out(own);
+    if (free_hands)
+        intent_pop(fs, me);
+    if (!out)
+        STORE(&own->outside, 0u);
+    return r;
 }
 
 void recover_alone(struct shmfs *fs)

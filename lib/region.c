@@ -242,6 +242,8 @@ void region_set_pointers(struct shmfs *fs)
     fs->absent = (void *)(fs->base + l->absent);
     fs->inode_rts = (void *)(fs->base + l->inode_rt);
     fs->group_rts = (void *)(fs->base + l->group_rt);
+    fs->dirty_sums = (void *)(fs->base + l->dirty_sums);
+    fs->dirty = (void *)(fs->base + l->dirty);
     fs->groups = (void *)(fs->base + l->group_desc);
     fs->block_maps = fs->base + l->block_maps;
     fs->inode_maps = fs->base + l->inode_maps;

@@ -36,6 +36,8 @@ struct shmfs {
     uint64_t *absent;
     struct inode_rt *inode_rts;
     struct group_rt *group_rts;
+    uint64_t *dirty_sums;
+    uint64_t *dirty;
     struct group_desc *groups;
     uint8_t *block_maps;
     uint8_t *inode_maps;

@@ -181,6 +181,7 @@ static int slot_take(struct shmfs *fs, uint32_t index)
     STORE(&s->inc, (s->inc + 1) & ((UINT64_C(1) << 48) - 1));
     s->recall.state &= ~UINT32_C(3); /* what its last owner had recalled */
     s->recalled_for = 0;
+    STORE(&s->outside, 0u);
     return 0;
 }
 
@@ -208,6 +209,7 @@ static int slot_claim(struct shmfs *fs, uint32_t *ret_index)
     int r = slot_search(fs, ret_index);
 
     for (int tries = 0; r == -EUSERS && fs->bury != NULL && tries < CLAIM_PATIENCE; tries++) {
+        gate_await(fs);
         if (slot_take(fs, TXN_UNDERTAKERS_SLOT) == 0) {
             for (uint32_t i = 1; i < fs->l.nslots; i++)
                 fs->bury(fs, TXN_UNDERTAKERS_SLOT, i);
@@ -509,6 +511,10 @@ void txn_checkpoint(struct txn *t)
     t->now.sec = 0;
     commit_point(t);
     release(t, true);
+    if (gate_is_shut(t->fs) && t->nheld > 0 && !t->adopted) {
+        gate_step_out(t->slot);
+        gate_pass(t->fs, t->slot);
+    }
 }
 
 int txn_retreat(struct txn *t)
@@ -546,6 +552,27 @@ void txn_release_others(struct txn *t, uint32_t ino)
 
 /* ---- locks ------------------------------------------------------------------------------------- */
 
+/*
+ * Waits for a lock: outside of the gate meanwhile, where nothing is changed. (Where something is, it is for the lock of a
+ * group, whose owner never stops at the gate with it.) Nor does it stop there with this lock.
+ */
+static int take_slowly(struct txn *t, struct lockword *w)
+{
+    int r;
+
+    if (t->tail > 0 || t->nredo > 0 || t->adopted)
+        return lock_take(t->fs, w, t->stamp);
+    gate_step_out(t->slot);
+    for (;;) {
+        r = lock_take(t->fs, w, t->stamp);
+        if (gate_step_in(t->fs, t->slot))
+            return r;
+        if (r == 0)
+            lock_release(w);
+        gate_await(t->fs);
+    }
+}
+
 static int take(struct txn *t, enum held_kind kind, uint32_t id, struct lockword *w, bool wait)
 {
     uint32_t n = t->nheld;
@@ -557,10 +584,16 @@ static int take(struct txn *t, enum held_kind kind, uint32_t id, struct lockword
     ORDER();
     STORE_RELAXED(&t->slot->nlocks, n + 1);
     ORDER();
-    if (wait)
-        r = lock_take(t->fs, w, t->stamp);
-    else
-        r = lock_try(w, t->stamp) ? 0 : -EAGAIN;
+    r = lock_try(w, t->stamp) ? 0 : -EAGAIN;
+    fence_after_rmw();
+    if (unlikely(r == 0 && n == 0 && gate_is_shut(t->fs)) && !t->adopted) {
+        gate_step_out(t->slot); /* the first one: it goes back, and is waited for */
+        lock_release(w);
+        gate_await(t->fs);
+        r = take_slowly(t, w);
+    } else if (r < 0 && wait) {
+        r = take_slowly(t, w);
+    }
     if (unlikely(r < 0)) {
         STORE(&t->slot->nlocks, n);
         return r;
@@ -671,6 +704,7 @@ void txn_save(struct txn *t, const void *p, size_t n)
     uint32_t size = padded + (uint32_t)sizeof(struct undo);
 
     assert(size <= txn_room(t)); /* I5: every step's log fits; the callers bound their steps */
+    dirty_mark(t->fs, p, n);     /* S8 */
     uint8_t *at = t->slot->log + t->tail;
     struct undo rec = { .off = region_offset(t->fs, p), .len = (uint32_t)n, .size = size };
     memcpy(at, p, n);
@@ -719,6 +753,7 @@ int txn_rollback(struct shmfs *fs, struct slot *slot)
             ret = -EUCLEAN;
             break;
         }
+        dirty_mark_at(fs, rec.off.n, MAX(rec.len, 1u)); /* as it is already, unless the log is scribbled on */
         memcpy(fs->base + rec.off.n, slot->log + tail - rec.size, rec.len);
         tail -= rec.size;
     }
@@ -741,6 +776,7 @@ int txn_redo_all(struct shmfs *fs, struct slot *slot)
         if (r.from > SLOT_STAGE || r.len > SLOT_STAGE - r.from || r.to.n < fs->l.blocks ||
             !region_contains(fs, r.to.n, r.len))
             return -EUCLEAN;
+        dirty_mark_at(fs, r.to.n, MAX(r.len, 1u));
         memcpy(fs->base + r.to.n, slot->stage + r.from, r.len);
     }
     return 0;

@@ -11,6 +11,8 @@
  * was done so far, lets go of the group locks and keeps the rest: it makes long work a chain of
  * short transactions (I5) that nobody else can see half-done.
  */
+#include "dirty.h"
+#include "gate.h"
 #include "use.h"
 
 enum held_kind {

@@ -312,7 +312,7 @@ class Fsck(Tools):
 
     def test_other_version(self):
         self.patch(16, struct.pack("<I", 4711))
-        self.refused(self.fsck("-n", self.region), FAILED, "format version 4711, but this shmfs knows version 3; ")
+        self.refused(self.fsck("-n", self.region), FAILED, "format version 4711, but this shmfs knows version 4; ")
 
     def test_damaged_superblock(self):
         self.patch(104, b"\xff")

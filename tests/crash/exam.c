@@ -382,8 +382,46 @@ bool exam_count(struct seat *seat, const uint8_t *at, const void *pc)
     return selected(level);
 }
 
+/* ---- snapshots (S8) ------------------------------------------------------------------------------ */
+
+static bool is_inside(const struct shmfs *fs)
+{
+    for (uint32_t i = 0; i < fs->l.nslots; i++) {
+        const struct slot *s = &fs->slots[i];
+
+        if (s->owner.v == fs->self.v && s->nlocks != 0 && s->outside == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A store to the persistent area is made inside the gate, to a page that is marked. */
+static void expect_marked(struct seat *seat, const uint8_t *at, const void *pc)
+{
+    const struct shmfs *fs = seat->fs;
+    uint64_t off = (uint64_t)(at - fs->base), page = (off - fs->l.group_desc) / BLOCK_SIZE;
+
+    if (off < fs->l.group_desc || mutant.drop != 0)
+        return;
+    exam.pc[seat->level->number] = pc;
+    exam.at[seat->level->number] = at;
+    if ((fs->dirty[page / 64] >> page % 64 & 1) == 0 ||
+        (fs->dirty_sums[page / DIRTY_SUM / 64] >> page / DIRTY_SUM % 64 & 1) == 0)
+        exam_fail(seat->level, "a page is stored to and not marked as dirty", NULL, 0);
+    else if (!is_inside(fs))
+        exam_fail(seat->level, "the persistent area is stored to outside of the gate", NULL, 0);
+}
+
+/* Only what the operation marks itself. */
+static void marks_forget(struct shmfs *fs)
+{
+    memset(fs->dirty_sums, 0, fs->l.dirty - fs->l.dirty_sums);
+    memset(fs->dirty, 0, div_up(fs->l.npages, 64) * 8);
+}
+
 void exam_on_store(struct seat *seat, const uint8_t *at, size_t n, const void *pc)
 {
+    expect_marked(seat, at, pc);
     if (exam.mend != NULL)
         exam.mend(seat);
     if (exam_count(seat, at, pc))
@@ -418,6 +456,7 @@ void exam_begin(const char *mode, const char *name, const char *op)
 
 struct script_result exam_run(struct seat *seat, const char *text)
 {
+    marks_forget(seat->fs);
     seat->watch.armed = true;
     struct script_result r = script_run(seat->fs, text, true);
     seat->watch.armed = false;

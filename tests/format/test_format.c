@@ -79,7 +79,7 @@ static const struct pin pins[] = {
     FIELD(runtime_id, boot_id, 0, 40),
     FIELD(runtime_id, dev, 40, 8),
     FIELD(runtime_id, ino, 48, 8),
-    SIZE(runtime, 192),
+    SIZE(runtime, 320),
     FIELD(runtime, id, 0, 56),
     FIELD(runtime, next_inc, 56, 8),
     FIELD(runtime, driver, 64, 8),
@@ -93,6 +93,17 @@ static const struct pin pins[] = {
     FIELD(runtime, rename_lock, 128, 8),
     FIELD(runtime, recall_map, 136, 32),
     FIELD(runtime, pad1, 168, 24),
+    FIELD(runtime, gate, 192, 8),
+    FIELD(runtime, gate_count, 200, 8),
+    FIELD(runtime, base_sequence, 208, 8),
+    FIELD(runtime, base, 216, 16),
+    FIELD(runtime, keeper, 232, 8),
+    FIELD(runtime, pad2, 240, 16),
+    FIELD(runtime, sync_wanted, 256, 8),
+    FIELD(runtime, sync_done, 264, 8),
+    FIELD(runtime, sync_failed, 272, 8),
+    FIELD(runtime, sync_error, 280, 4),
+    FIELD(runtime, pad3, 284, 36),
     SIZE(proc_entry, 128),
     FIELD(proc_entry, inc, 0, 8),
     FIELD(proc_entry, pid, 8, 4),
@@ -124,7 +135,8 @@ static const struct pin pins[] = {
     FIELD(slot, closing, 64, 4),
     FIELD(slot, recalled_for, 68, 4),
     FIELD(slot, waited_since, 72, 8),
-    FIELD(slot, pad, 80, 112),
+    FIELD(slot, outside, 80, 4),
+    FIELD(slot, pad, 84, 108),
     FIELD(slot, locks, 192, 512),
     FIELD(slot, redo, 704, 320),
     FIELD(slot, recall, 1024, 696),
@@ -267,9 +279,9 @@ static const struct pin pins[] = {
 };
 /* clang-format on */
 
-static void test_format_version_is_3(void **state)
+static void test_format_version_is_4(void **state)
 {
-    assert_int_equal(FORMAT_VERSION, 3);
+    assert_int_equal(FORMAT_VERSION, 4);
 }
 
 static void test_format_every_struct_and_field_is_where_it_was(void **state)
@@ -389,7 +401,7 @@ static void test_format_superblock_is_little_endian(void **state)
 {
     static const uint8_t want[208] = {
         's',  'h',  'm',  'f',  's',  '\r', '\n', 0x1a, 8,    7,    6,    5,    4,    3,    2,    1,
-        3,    0,    0,    0,    0,    0x10, 0,    0,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
+        4,    0,    0,    0,    0,    0x10, 0,    0,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
         0x24, 0x23, 0x22, 0x21, 0x28, 0x27, 0x26, 0x25, 0x2c, 0x2b, 0x2a, 0x29, 0,    0,    0,    0,
         0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f,
         'l',  'a',  'b',  'e',  'l',  0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,
@@ -416,7 +428,7 @@ static void test_format_checksum_covers_what_mkfs_wrote_and_no_more(void **state
 
     fill(&sb);
     sum = layout_checksum(&sb);
-    assert_int_equal(sum, UINT64_C(0xaf5be79d065a449e)); /* XXH3 of the bytes above */
+    assert_int_equal(sum, UINT64_C(0xb2036acd76b70927)); /* XXH3 of the bytes above */
     for (size_t i = 0; i < sizeof(sb); i++) {
         bytes[i] ^= 0x80;
         if (i < offsetof(struct superblock, checksum))
@@ -429,13 +441,13 @@ static void test_format_checksum_covers_what_mkfs_wrote_and_no_more(void **state
 
 static void test_format_layout_hash_is_what_it_was(void **state)
 {
-    assert_int_equal(layout_hash(), UINT64_C(0x29e7c773697ea604));
+    assert_int_equal(layout_hash(), UINT64_C(0x5aebe0aedfbfe723));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format_version_is_3),
+        cmocka_unit_test(test_format_version_is_4),
         cmocka_unit_test(test_format_every_struct_and_field_is_where_it_was),
         cmocka_unit_test(test_format_every_byte_belongs_to_a_pinned_field),
         cmocka_unit_test(test_format_constants_are_what_they_were),
