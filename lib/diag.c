@@ -78,6 +78,8 @@ static void say_feature(struct line *line, const struct shmfs_diag *d, const cha
 #define RESTORE \
     "restore the file from a copy, or make it anew with 'mkfs.shmfs --force', which loses its files"
 
+#define SALVAGE "restore it from a copy, or see what is left with 'shmfsctl restore --salvage'"
+
 /* What can be said without numbers; NULL for the other reasons. */
 static const char *plain_reason(enum shmfs_reason reason)
 {
@@ -97,6 +99,20 @@ static const char *plain_reason(enum shmfs_reason reason)
                "see what is left of it with 'fsck.shmfs -n'";
     case SHMFS_REASON_EXISTS:
         return "is there already; '--force' replaces it, and what it holds is lost";
+    case SHMFS_REASON_NOT_IMAGE:
+        return "is not an image that shmfs made; check the path";
+    case SHMFS_REASON_IMAGE_HEADER:
+        return "its header is damaged; " SALVAGE;
+    case SHMFS_REASON_IMAGE_GEOMETRY:
+        return "the sizes that it states contradict each other; restore it from a copy";
+    case SHMFS_REASON_IMAGE_TABLE:
+        return "its table of checksums is damaged; " SALVAGE;
+    case SHMFS_REASON_IMAGE_OTHER:
+        return "holds another filesystem; choose another path; '--force' replaces it";
+    case SHMFS_REASON_IMAGE_BUSY:
+        return "another process writes it at this moment; unmount what keeps it, or try again";
+    case SHMFS_REASON_SNAPSHOT_BUSY:
+        return "another snapshot of this filesystem has gone on for a minute; try again when it has ended";
     case SHMFS_REASON_NOT_FILE:
         return "is not a regular file (links are not followed); name one, or a path where there is nothing "
                "yet";
@@ -139,6 +155,28 @@ static void say_reason(struct line *line, const struct shmfs_diag *d, const char
     case SHMFS_REASON_FULL:
         say(line, "%s: all of its %" PRIu64 " places for processes are taken; end one that uses it", path,
             d->a);
+        break;
+    case SHMFS_REASON_IMAGE_VERSION:
+        say(line,
+            "%s: has format version %" PRIu64 ", but this shmfs knows images up to version %" PRIu64
+            "; use the shmfs that made it",
+            path, d->a, d->b);
+        break;
+    case SHMFS_REASON_IMAGE_JOURNAL:
+        say(line,
+            "%s: its journal is damaged: it ends with commit %" PRIu64 ", and there was a commit %" PRIu64
+            "; " SALVAGE,
+            path, d->a, d->b);
+        break;
+    case SHMFS_REASON_IMAGE_PAGES:
+        say(line, "%s: %" PRIu64 " of its pages are damaged; " SALVAGE, path, d->a);
+        break;
+    case SHMFS_REASON_SNAPSHOT_STUCK:
+        say(line,
+            "%s: process %" PRIu64
+            " is stopped in the middle of a change, so that there is no point in time; "
+            "let it go on ('kill -CONT'), or end it",
+            path, d->a);
         break;
     default:
         if (plain)

@@ -27,7 +27,8 @@ void dirty_mark_slowly(struct shmfs *fs, uint64_t first, uint64_t last)
 
 int dirty_reserve(struct shmfs *fs, uint64_t off, uint64_t n)
 {
-    uint64_t first = (off - fs->l.group_desc) / BLOCK_SIZE, last = (off + n - 1 - fs->l.group_desc) / BLOCK_SIZE;
+    uint64_t first = (off - fs->l.group_desc) / BLOCK_SIZE,
+             last = (off + n - 1 - fs->l.group_desc) / BLOCK_SIZE;
 
     return region_reserve(fs, fs->l.dirty + first / WORD * 8, (last / WORD - first / WORD + 1) * 8);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "extent.h"
 
+#include <sys/stat.h>
+
 /* One level of the way from the root to a leaf. */
 struct level {
     struct extent *entries;
@@ -87,6 +89,27 @@ int map_reaches(const struct shmfs *fs, uint32_t ino, const struct inode *in, ui
     int r = map_find(fs, ino, in, UINT64_MAX - 1, &at);
 
     return r < 0 ? r : at.found && at.ext.pos + at.ext.len > pos;
+}
+
+int map_mark(struct txn *t, uint32_t ino, const struct inode *in, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        struct map_at at;
+        struct blkref blk;
+        uint64_t len;
+        int r = S_ISREG(in->mode) ? map_find(t->fs, ino, in, from, &at) : -EUCLEAN;
+
+        if (r < 0)
+            return r;
+        if (map_at_block(&at, from, &blk, &len)) {
+            len = MIN(len, to - from);
+            dirty_mark_at(t->fs, t->fs->l.blocks + (uint64_t)blk.n * BLOCK_SIZE, len * BLOCK_SIZE);
+        }
+        if (len == 0)
+            return -EUCLEAN;
+        from += MIN(len, to - from);
+    }
+    return 0;
 }
 
 /* The way to where `key` is or would be; level[0].index counts the entries not above it. */

@@ -39,6 +39,12 @@ static inline bool map_at_block(const struct map_at *at, uint64_t pos, struct bl
 /* 1: some position at or behind `pos` is mapped. */
 int map_reaches(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t pos);
 
+/*
+ * Marks the blocks of positions [from, to) as dirty, for who may have stored to them without being seen. With the inode locked.
+ * -EUCLEAN: as far as the map made sense.
+ */
+int map_mark(struct txn *t, uint32_t ino, const struct inode *in, uint64_t from, uint64_t to);
+
 /* The rest: within a transaction, with the inode locked and its fields saved (inode_edit()). */
 
 /* Adds an entry where there is none; joins it to the one before where `merge` and the blocks allow. */

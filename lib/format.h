@@ -174,14 +174,16 @@ struct runtime {
     uint64_t recall_map[RECALL_WORDS]; /* slots with a recall posted, modulo its bits */
     uint8_t pad1[24];
     /* ---- cache line: looked at by every transaction, changed by snapshots alone (docs/SNAPSHOT.md) ---- */
-    uint64_t gate;          /* 0: open; else the stamp of the slot that shut it; a futex */
-    uint64_t gate_count;    /* how often it was shut */
-    uint64_t base_sequence; /* the image `base` had every page but the dirty ones with this commit; 0: none has */
-    uint8_t base[16];       /* its UUID */
-    struct procref keeper;  /* attach lock: who keeps an image of this region, that fsync is for, if any */
+    uint64_t gate;       /* 0: open; else the stamp of the slot that shut it; a futex */
+    uint64_t gate_count; /* how often it was shut */
+    uint64_t
+        base_sequence; /* the image `base` had every page but the dirty ones with this commit; 0: none has */
+    uint8_t base[16];  /* its UUID */
+    struct procref keeper; /* attach lock: who keeps an image of this region, that fsync is for, if any */
     uint8_t pad2[16];
     /* ---- cache line: fsync, by processes that are not the keeper ---- */
-    uint64_t sync_wanted; /* raised by who wants all that it has changed in the image; a futex of the keeper's */
+    uint64_t
+        sync_wanted; /* raised by who wants all that it has changed in the image; a futex of the keeper's */
     uint64_t sync_done;   /* what was wanted up to here is decided; a futex */
     uint64_t sync_failed; /* the last of them that could not be had, */
     uint32_t sync_error;  /* and why */
@@ -293,7 +295,8 @@ struct slot {
     struct inoref closing; /* its use record goes away: is it unused now? For the undertaker to ask again */
     uint32_t recalled_for; /* ms that this operation has waited for the driver by now */
     uint64_t waited_since; /* who waits for a lock of this slot's says since when: CLOCK_MONOTONIC in ns */
-    uint32_t outside; /* 1: has locks, or waits for one, and has changed nothing that is not committed (gate.h) */
+    uint32_t
+        outside; /* 1: has locks, or waits for one, and has changed nothing that is not committed (gate.h) */
     uint8_t pad[192 - 84];
     struct offref locks[SLOT_LOCKS];
     struct redo redo[SLOT_REDO];
@@ -366,7 +369,7 @@ enum lease {
     LEASE_WRITTEN = 128, /* the mount writes to it: the kernel must know where it ends */
     LEASE_GROWN =
         256, /* that has changed, and the kernel is being told: no attributes are answered till then */
-    LEASE_OLD = 512, /* of a directory: there are parts of listings that were not leased */
+    LEASE_OLD = 512,        /* of a directory: there are parts of listings that were not leased */
     LEASE_AGE = 0x3f << 16, /* of LEASE_WRITTEN: how often it was told since the mount's last write */
 };
 

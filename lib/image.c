@@ -104,6 +104,16 @@ uint64_t image_sequence(const struct image *img)
     return img->sequence;
 }
 
+const uint8_t *image_uuid(const struct image *img)
+{
+    return img->uuid;
+}
+
+uint64_t image_written(const struct image *img)
+{
+    return img->written;
+}
+
 const struct image_diag *image_diag(const struct image *img)
 {
     return &img->diag;
@@ -273,9 +283,11 @@ int image_put(struct image *img, uint64_t page, const void *data)
         r = put_in_journal(img, page, hash, data, &at);
     else if (hash)
         r = run_add(img, page, data);
-    if (r == 0)
-        image_set(img, page, hash, at);
-    return r;
+    if (r < 0)
+        return r;
+    img->written += hash ? IMAGE_PAGE : 0;
+    image_set(img, page, hash, at);
+    return 0;
 }
 
 int image_read(struct image *img, uint64_t page, void *ret_page)

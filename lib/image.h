@@ -54,8 +54,10 @@ int image_open(const char *path, enum image_mode mode, struct image **ret_img, s
 void image_close(struct image *img);
 
 uint64_t image_npages(const struct image *img);
-uint64_t image_used(const struct image *img);     /* pages that are no holes, with what was put */
-uint64_t image_sequence(const struct image *img); /* of the last commit */
+uint64_t image_used(const struct image *img);       /* pages that are no holes, with what was put */
+uint64_t image_sequence(const struct image *img);   /* of the last commit */
+const uint8_t *image_uuid(const struct image *img); /* 16 bytes; a fresh image has its own */
+uint64_t image_written(const struct image *img);    /* bytes of pages, since it was opened or made */
 const struct image_diag *image_diag(
     const struct image *img); /* with IMAGE_SALVAGE: what was found at opening */
 

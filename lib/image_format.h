@@ -23,6 +23,7 @@
 #define IMAGE_MAGIC "shmfs\r\nI"
 #define IMAGE_CHUNK_MAGIC "shmfs\r\nC"
 #define IMAGE_SEEN_MAGIC "shmfs\r\nS"
+#define IMAGE_REGION_MAGIC "shmfs\r\nR"
 
 enum {
     IMAGE_BLOCK = 4096,
@@ -87,4 +88,37 @@ struct image_chunk {
 };
 static_assert(sizeof(struct image_chunk) == IMAGE_BLOCK, "image_chunk");
 static_assert(offsetof(struct image_chunk, pages) == 64, "image_chunk");
+
+/* ---- what the pages are: a region ------------------------------------------------------------- */
+
+/*
+ *   page 0, 1   struct image_region
+ *   page 2      the superblock (format.h), as of a clean detach
+ *   page 3 …    the persistent area: from its first page on, blocks in use and fixed metadata
+ */
+enum {
+    IMAGE_REGION_PAGES = 2,
+    IMAGE_SUPERBLOCK = IMAGE_REGION_PAGES,
+    IMAGE_PERSISTENT,
+    IMAGE_TODOS = 336,
+};
+
+/* A slot's todo (format.h): work that was under way, and that whoever restores must finish. */
+struct image_todo {
+    uint32_t op, ino;
+    uint64_t from, to;
+};
+
+struct image_region {
+    char magic[8];
+    uint32_t version; /* FORMAT_VERSION of superblock and persistent area */
+    uint32_t ntodos;
+    int64_t sec; /* when it was like that */
+    uint32_t nsec;
+    uint32_t pad;
+    uint64_t used_blocks, used_inodes;
+    struct image_todo todos[IMAGE_TODOS];
+    uint8_t pad1[IMAGE_REGION_PAGES * IMAGE_BLOCK - 48 - IMAGE_TODOS * 24];
+};
+static_assert(sizeof(struct image_region) == IMAGE_REGION_PAGES * IMAGE_BLOCK, "image_region");
 #endif

@@ -33,6 +33,7 @@ struct image {
     uint64_t settled;         /* sequence of the last commit that is home */
     uint64_t sequence;        /* of the last commit */
     uint64_t used;
+    uint64_t written; /* bytes of pages */
 
     /* By page, and by block of the table; mapped, so that holes cost nothing here either. */
     uint64_t *hashes;

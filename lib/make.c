@@ -139,25 +139,6 @@ static int fill(int fd, const struct shmfs_make *make, const struct layout *l, u
     return 0;
 }
 
-/* Is what is at PATH a region that somebody has attached? */
-static int in_use(const char *path, struct shmfs_diag *diag)
-{
-    struct shmfs_diag unused;
-    struct shmfs *fs;
-    struct stat st;
-
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!S_ISREG(st.st_mode))
-        return refuse(diag, SHMFS_REASON_NOT_FILE, 0, 0, -EINVAL);
-    if (region_open(path, SHMFS_ATTACH_PRIVATE, &fs, &unused) < 0)
-        return 0; /* not a region: --force was said */
-    uint32_t pid = 0;
-    bool used = proc_other(fs, &pid);
-    region_close(fs);
-    return used ? refuse(diag, SHMFS_REASON_IN_USE, pid, 0, -EBUSY) : 0;
-}
-
 /* Gives the nameless file its name; with `force` in place of what is there. */
 static int name_it(int fd, const char *path, bool force)
 {
@@ -207,7 +188,7 @@ int shmfs_region_make(const char *path, const struct shmfs_make *make, struct sh
     *diag = (struct shmfs_diag){ 0 };
     r = plan(make, &l, &blocks, diag);
     if (r == 0 && make->force)
-        r = in_use(path, diag);
+        r = proc_file_in_use(path, diag);
     if (r == 0)
         r = superblock_make(make, &l, blocks, &sb);
     if (r == 0)

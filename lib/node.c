@@ -463,8 +463,8 @@ ssize_t shmfs_node_copy(struct shmfs *fs, uint32_t from, off_t from_off, uint32_
 
 int shmfs_node_fsync(struct shmfs *fs, uint32_t ino)
 {
-    ENTER(fs, ino); /* memory is as far as it goes without an image */
-    return 0;
+    ENTER(fs, ino);
+    return shmfs_sync_wait(fs, shmfs_sync_ticket(fs)); /* memory is as far as it goes without an image */
 }
 
 /* ---- extended attributes ----------------------------------------------------------------------- */

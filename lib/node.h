@@ -45,6 +45,18 @@ enum shmfs_reason {
     SHMFS_REASON_ALONE,     /* a: pid of a driver that keeps dirty pages in the kernel */
     SHMFS_REASON_FULL,      /* process table is full; a: its size */
     SHMFS_REASON_NOT_FILE,  /* not a regular file */
+    /* Of images: */
+    SHMFS_REASON_NOT_IMAGE,
+    SHMFS_REASON_IMAGE_VERSION,  /* a: the image's, b: ours */
+    SHMFS_REASON_IMAGE_HEADER,   /* both headers are damaged, or the newer one is lost */
+    SHMFS_REASON_IMAGE_GEOMETRY, /* it says a number of pages that cannot be */
+    SHMFS_REASON_IMAGE_JOURNAL,  /* a: the last commit that is there, b: the one that should be */
+    SHMFS_REASON_IMAGE_TABLE,    /* the table of hashes is damaged */
+    SHMFS_REASON_IMAGE_PAGES,    /* a: pages that are damaged */
+    SHMFS_REASON_IMAGE_OTHER,    /* of another filesystem */
+    SHMFS_REASON_IMAGE_BUSY,     /* somebody else writes it */
+    SHMFS_REASON_SNAPSHOT_BUSY,  /* another snapshot of the region goes on */
+    SHMFS_REASON_SNAPSHOT_STUCK, /* a: pid of a process that is stopped in the middle of a change */
 };
 
 struct shmfs_diag {
@@ -224,7 +236,7 @@ struct shmfs_drop_inode {
     uint64_t from, len; /* bytes; len 0: to the end */
 };
 struct shmfs_drop {
-    bool everything; /* shmfs_lease_each() has the inodes */
+    bool everything;     /* shmfs_lease_each() has the inodes */
     uint32_t slot, post; /* who waits; post 0: nobody */
     unsigned ninodes, nnames;
     struct shmfs_drop_inode inodes[4];
@@ -415,6 +427,94 @@ struct shmfs_check_result {
  * (SHMFS_ATTACH_PRIVATE). 0 also where problems were found: they are counted.
  */
 int shmfs_check_run(struct shmfs *fs, const struct shmfs_check *check, struct shmfs_check_result *ret_result);
+
+/* ---- snapshots and images (docs/SNAPSHOT.md) -------------------------------------------------- */
+
+/* Called now and then; in bytes. Not 0: gives up, and the call ends with -ECANCELED. */
+struct shmfs_progress {
+    int (*step)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
+};
+
+enum shmfs_snapshot_flags {
+    SHMFS_SNAPSHOT_KEEP = 1,  /* this is the image that fsync is for, until it is closed or we die */
+    SHMFS_SNAPSHOT_FORCE = 2, /* replaces an image that is damaged, or of another filesystem */
+};
+
+struct shmfs_snapshot;
+
+/*
+ * An image at PATH for snapshots of this region, which is attached to be written; there may be none yet. From then on nobody
+ * else writes the image. For one thread at a time. -EUCLEAN, -EEXIST (another filesystem's), -EBUSY: see ret_diag.
+ */
+int shmfs_snapshot_open(struct shmfs *fs, const char *path, unsigned flags, struct shmfs_snapshot **ret,
+                        struct shmfs_diag *ret_diag);
+void shmfs_snapshot_close(struct shmfs_snapshot *snapshot);
+
+struct shmfs_snapshot_result {
+    uint64_t sequence;  /* of the commit in this image */
+    uint64_t written;   /* bytes of pages that went to the image */
+    uint64_t looked_at; /* bytes of pages that were compared */
+    uint64_t pause_ns;  /* the longest time in which nobody could change anything */
+    uint64_t pauses;
+    bool fresh; /* a new image took the place of the old one */
+};
+
+/*
+ * Makes a snapshot: one point in time, durable when this returns. Others go on, direct processes too. `fast`: without what programs
+ * have stored through pointers and not passed to shmfs_msync(). -EBUSY: *ret_diag says who; else what the disk says (-EIO, -ENOSPC,
+ * -EROFS …): the image is as it was, and the next attempt writes a fresh one. A crash leaves this snapshot or the one before.
+ */
+int shmfs_snapshot_take(struct shmfs_snapshot *snapshot, bool fast, const struct shmfs_progress *progress,
+                        struct shmfs_snapshot_result *ret, struct shmfs_diag *ret_diag);
+/* Is there anything that changed since? May be wrong while somebody changes something. */
+bool shmfs_snapshot_is_due(struct shmfs_snapshot *snapshot);
+
+/*
+ * fsync: what was changed in the region before the ticket was drawn is in the kept image once the ticket is decided. The keeper
+ * takes all that were drawn before it begins with a snapshot, and decides them together.
+ */
+uint64_t shmfs_sync_ticket(struct shmfs *fs);
+/* Waits for it. 0 also where no image is kept; -EIO: the keeper died; or what kept the snapshot from being made. */
+int shmfs_sync_wait(struct shmfs *fs, uint64_t ticket);
+/* For the keeper: sleeps until there is a ticket to decide, at most timeout_ms; the last one drawn, or 0. */
+uint64_t shmfs_sync_wanted(struct shmfs *fs, int timeout_ms);
+void shmfs_sync_decide(struct shmfs *fs, uint64_t ticket, int error);
+
+struct shmfs_image_info {
+    uint8_t uuid[16]; /* of the filesystem */
+    char label[33];
+    uint32_t version;              /* of the region's format */
+    uint64_t sequence;             /* of the last commit */
+    struct timespec when;          /* that was made */
+    uint64_t size, max_size, used; /* bytes: of the filesystem, and used in it */
+    uint64_t inodes, file_size;    /* in use; of the image file, holes not counted */
+};
+/* What an image says of itself; only what it says is verified. */
+int shmfs_image_info(const char *path, struct shmfs_image_info *ret, struct shmfs_diag *ret_diag);
+
+struct shmfs_restore {
+    bool force;   /* replaces a region that is there and that nobody has attached */
+    bool salvage; /* restores what is not damaged */
+    mode_t mode;  /* of the region file, e.g. 0600 */
+    /* Damage, one line each: PATH is the file that it hits, or NULL. May be NULL. */
+    void (*damage)(void *arg, const char *path, const char *text);
+    struct shmfs_progress progress;
+    void *arg;
+};
+struct shmfs_restore_result {
+    uint64_t pages, damaged; /* of the image */
+    uint64_t files, lost;    /* restored whole; damaged or missing, as far as known */
+};
+/*
+ * Makes a region at PATH of what the image has: whole, or not at all. Every page is verified before it is used. -EUCLEAN: damaged,
+ * and not `salvage`; then the damage is told, too. -EEXIST, -EBUSY: as shmfs_region_make().
+ */
+int shmfs_image_restore(const char *image, const char *path, const struct shmfs_restore *how,
+                        struct shmfs_restore_result *ret, struct shmfs_diag *ret_diag);
+/* The same without a region: verifies every page. 0, or -EUCLEAN once the damage is told. */
+int shmfs_image_verify(const char *image, const struct shmfs_restore *how, struct shmfs_restore_result *ret,
+                       struct shmfs_diag *ret_diag);
 
 /* "4096", "64K", "1.5G", "25%" (of this machine's memory): bytes. -EINVAL, -ERANGE. */
 int shmfs_size_parse(const char *text, uint64_t *ret_bytes);

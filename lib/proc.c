@@ -237,3 +237,26 @@ bool proc_other(struct shmfs *fs, uint32_t *ret_pid)
     }
     return false;
 }
+
+int proc_file_in_use(const char *path, struct shmfs_diag *diag)
+{
+    struct shmfs_diag unused;
+    struct shmfs *fs;
+    struct stat st;
+    uint32_t pid = 0;
+    bool used;
+
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISREG(st.st_mode)) {
+        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_NOT_FILE };
+        return -EINVAL;
+    }
+    if (region_open(path, SHMFS_ATTACH_PRIVATE, &fs, &unused) < 0)
+        return 0; /* not a region: --force was said */
+    used = proc_other(fs, &pid);
+    region_close(fs);
+    if (used)
+        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_IN_USE, .a = pid };
+    return used ? -EBUSY : 0;
+}

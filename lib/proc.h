@@ -58,4 +58,7 @@ uint64_t proc_own_ns(void);
 /* Is some process other than this one alive? Its pid, as its entry has it, goes to ret_pid (may be NULL). */
 bool proc_other(struct shmfs *fs, uint32_t *ret_pid);
 
+/* Is what is at PATH a region that somebody has attached? -EBUSY, -EINVAL: *ret_diag says why; 0 also where it is none. */
+int proc_file_in_use(const char *path, struct shmfs_diag *ret_diag);
+
 #endif
