@@ -27,6 +27,7 @@ struct driver {
     struct watch *watch;
     struct locks *locks;   /* NULL: they are the kernel's own */
     struct notify *notify; /* NULL: the kernel is leased nothing */
+    struct keep *keep;     /* NULL: no image is kept */
     struct told *told;     /* NULL: it keeps no attributes */
 
     /* Set by the INIT exchange, before any other request. */

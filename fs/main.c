@@ -12,6 +12,7 @@
 
 #include "driver.h"
 #include "guard.h"
+#include "keep.h"
 #include "mount.h"
 #include "mountpoint.h"
 #include "options.h"
@@ -37,6 +38,7 @@ struct mounted {
     struct driver driver;
     struct server *server;
     struct tend *tend; /* NULL: the region is attached read-only, and others look after it */
+    bool unkept;       /* the last snapshot failed */
 };
 
 /* ---- signals -------------------------------------------------------------------------------------- */
@@ -169,6 +171,29 @@ static int start_tending(struct mounted *m)
     return r;
 }
 
+static bool start_keeping(struct mounted *m)
+{
+    int r = m->driver.keep ? keep_start(m->driver.keep) : 0;
+
+    if (r == 0)
+        return true;
+    say("%s: cannot start to keep it: %s; try again later", m->options->image, strerror(-r));
+    unmount(m);
+    serve_free(m->server);
+    return false;
+}
+
+/* With the last snapshot: nobody changes anything through the mount any more. */
+static void end_keeping(struct mounted *m)
+{
+    if (!m->driver.keep)
+        return;
+    m->unkept = !keep_close(m->driver.keep);
+    m->driver.keep = NULL;
+    if (m->unkept)
+        say("%s: only the region has what was changed last; it is left in place", m->store.path);
+}
+
 static int mount_and_serve(struct mounted *m, int ready_fd)
 {
     bool empty = mountpoint_is_empty(m->mountpoint);
@@ -179,7 +204,7 @@ static int mount_and_serve(struct mounted *m, int ready_fd)
         return STATUS_FAILED;
     }
     pid_t guard = guard_start(m->mountpoint);
-    if (!start_serving(m, fd)) {
+    if (!start_serving(m, fd) || !start_keeping(m)) {
         guard_stop(guard);
         return STATUS_FAILED;
     }
@@ -189,33 +214,18 @@ static int mount_and_serve(struct mounted *m, int ready_fd)
         start_ready(ready_fd);
     if (wait_for_end(m))
         unmount(m);
+    serve_stop(m->server);
+    end_keeping(m);
     serve_free(m->server);
     guard_stop(guard);
     remove_dead_mount(m->mountpoint);
     return STATUS_OK;
 }
 
-/* Mounts, serves until the end, and leaves no trace. */
-static int serve_mount(struct mounted *m, int ready_fd)
+static int serve_driver(struct mounted *m, int ready_fd)
 {
-    /* Of what others change, only the driver is told. */
-    enum cache_mode cache = m->store.readonly ? CACHE_NONE : m->options->cache;
-    int r, status;
+    int status, r = serve_new(&m->driver, &m->server);
 
-    if (m->store.readonly && m->options->share_locks) {
-        say("%s: may not be written, so no locks can be kept in it; leave out local_lock=none",
-            m->store.path);
-        return STATUS_FAILED;
-    }
-    m->driver = (struct driver){
-        .fs = m->store.fs,
-        .cache = cache,
-        .timeout = cache == CACHE_NONE ? 0 : LONG_TIMEOUT,
-        .counting = !m->store.readonly,
-        .share_locks = m->options->share_locks,
-        .debug = m->options->debug,
-    };
-    r = serve_new(&m->driver, &m->server);
     if (r < 0) {
         say("cannot start libfuse: %s", strerror(-r));
         return STATUS_FAILED;
@@ -231,6 +241,35 @@ static int serve_mount(struct mounted *m, int ready_fd)
     return status;
 }
 
+/* Mounts, serves until the end, and leaves no trace. */
+static int serve_mount(struct mounted *m, int ready_fd)
+{
+    /* Of what others change, only the driver is told. */
+    enum cache_mode cache = m->store.readonly ? CACHE_NONE : m->options->cache;
+    int status;
+
+    if (m->store.readonly && m->options->share_locks) {
+        say("%s: may not be written, so no locks can be kept in it; leave out local_lock=none",
+            m->store.path);
+        return STATUS_FAILED;
+    }
+    m->driver = (struct driver){
+        .fs = m->store.fs,
+        .cache = cache,
+        .timeout = cache == CACHE_NONE ? 0 : LONG_TIMEOUT,
+        .counting = !m->store.readonly,
+        .share_locks = m->options->share_locks,
+        .debug = m->options->debug,
+    };
+    if (m->store.image &&
+        !keep_open(m->store.fs, m->store.image, m->options->sync_given ? m->options->sync : KEEP_SYNC_DEFAULT,
+                   &m->driver.keep))
+        return STATUS_FAILED;
+    status = serve_driver(m, ready_fd);
+    end_keeping(m);
+    return status;
+}
+
 static int run(const struct options *o, const char *mountpoint, int ready_fd)
 {
     struct mounted m = { .options = o, .mountpoint = mountpoint };
@@ -240,7 +279,7 @@ static int run(const struct options *o, const char *mountpoint, int ready_fd)
         return STATUS_FAILED;
     status = serve_mount(&m, ready_fd);
     /* What was asked for concerns a mount that there was; without one, nothing has happened. */
-    store_close(&m.store, status == STATUS_OK ? o->dispose : m.store.made);
+    store_close(&m.store, status == STATUS_OK ? o->dispose && !m.unkept : m.store.made);
     return status;
 }
 

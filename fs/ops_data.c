@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "keep.h"
 #include "later.h"
 #include "ops.h"
 #include "raw.h"
@@ -164,9 +165,14 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+    struct driver *d = op_driver(req);
+
     (void)datasync;
     (void)fi;
-    op_error(req, shmfs_node_fsync(op_driver(req)->fs, (uint32_t)ino));
+    if (d->keep)
+        keep_fsync(d->keep, req); /* all that there is: a snapshot has no parts */
+    else
+        op_error(req, shmfs_node_fsync(d->fs, (uint32_t)ino));
 }
 
 /*

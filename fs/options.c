@@ -22,10 +22,12 @@
 enum {
     WORKERS_MAX = 64,
     STALL_TIMEOUT_MAX = 86400, /* seconds */
+    SYNC_MAX = 7 * 86400,      /* likewise */
 };
 
 /* Less than this the locks of processes that merely lost their CPU would show. */
 #define STALL_TIMEOUT_MIN 0.05
+#define SYNC_MIN 0.1
 
 static const char usage[] =
     "Usage: shmfs [options] [REGION] MOUNTPOINT\n"
@@ -49,6 +51,10 @@ static const char usage[] =
     "  -o stall=POLICY,stall_timeout=SECONDS\n"
     "                        who stops within a call of the library, and so holds others up for so\n"
     "                        long (5), is named in the log (wait, the default), or killed (kill)\n"
+    "  -o image=PATH,sync=SECONDS\n"
+    "                        keep the region in an image on disk: a region that is not there, or did\n"
+    "                        not survive a reboot, is restored from it; a snapshot every so often\n"
+    "                        (30; 0: never), for each fsync, and when it is unmounted\n"
     "  -o allow_other        other users may use the mount (default for root); or noallow_other\n"
     "  -o ro,nosuid,nodev,noexec,sync,dirsync,noatime,...\n"
     "                        as mount(8) knows them\n"
@@ -220,23 +226,51 @@ static bool set_stall(struct options *o, const char *value)
     return true;
 }
 
-static bool set_stall_timeout(struct options *o, const char *value)
+/* Digits and a point: what else strtod() knows (inf, 0x1p3) is nobody's idea of a time. */
+static bool parse_seconds(const char *value, double *ret)
 {
-    double seconds = 0;
     char *end;
 
-    /* Digits and a point: what else strtod() knows (inf, 0x1p3) is nobody's idea of a timeout. */
-    if (value[0] != '\0' && value[strspn(value, "0123456789.")] == '\0') {
-        seconds = strtod(value, &end);
-        if (*end != '\0')
-            seconds = 0;
-    }
+    if (value[0] == '\0' || value[strspn(value, "0123456789.")] != '\0')
+        return false;
+    *ret = strtod(value, &end);
+    return *end == '\0' && end != value;
+}
+
+static bool set_stall_timeout(struct options *o, const char *value)
+{
+    double seconds;
+
+    if (!parse_seconds(value, &seconds))
+        seconds = 0;
     if (seconds < STALL_TIMEOUT_MIN || seconds > STALL_TIMEOUT_MAX) {
         say("stall_timeout=%s: is not a time; write seconds from %g to %d, such as 5 or 0.5", value,
             STALL_TIMEOUT_MIN, STALL_TIMEOUT_MAX);
         return false;
     }
     o->stall_timeout = seconds;
+    return true;
+}
+
+static bool set_image(struct options *o, const char *value)
+{
+    if (value[0] == '\0') {
+        say("image=: names no file; write its path");
+        return false;
+    }
+    free(o->image);
+    o->image = strdup(value);
+    return o->image != NULL;
+}
+
+static bool set_sync(struct options *o, const char *value)
+{
+    if (!parse_seconds(value, &o->sync) || (o->sync != 0 && o->sync < SYNC_MIN) || o->sync > SYNC_MAX) {
+        say("sync=%s: is not a time; write seconds from %g to %d, such as 30 or 0.5, or 0 for never", value,
+            SYNC_MIN, SYNC_MAX);
+        return false;
+    }
+    o->sync_given = true;
     return true;
 }
 
@@ -253,6 +287,7 @@ static const struct {
     { "gid", set_gid },           { "cache", set_cache },
     { "workers", set_workers },   { "local_lock", set_local_lock },
     { "stall", set_stall },       { "stall_timeout", set_stall_timeout },
+    { "image", set_image },       { "sync", set_sync },
 };
 
 static const struct {
@@ -375,6 +410,8 @@ static bool set_option(struct options *o, const char *text)
             continue;
         if (text[name] == '=')
             return valued[i].set(o, text + name + 1);
+        if (valued[i].set == set_sync)
+            break; /* by itself it is mount(8)'s */
         say("option '%s': needs a value; write %s=...", text, text);
         return false;
     }
@@ -462,6 +499,21 @@ static enum options_result parse_all(struct parse *p, struct fuse_args *args)
     return take_words(p) ? OPTIONS_RUN : OPTIONS_WRONG;
 }
 
+/* What goes together; has been said. */
+static bool check_image(const struct options *o)
+{
+    if (o->image && (o->flags & MS_RDONLY)) {
+        say("image=%s: a mount that is read-only changes nothing to be kept; leave out ro, or image=",
+            o->image);
+        return false;
+    }
+    if (!o->image && o->sync_given) {
+        say("sync=: says how often an image is written; name it with image=PATH");
+        return false;
+    }
+    return true;
+}
+
 enum options_result options_parse(int argc, char **argv, struct options *ret)
 {
     struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
@@ -472,6 +524,8 @@ enum options_result options_parse(int argc, char **argv, struct options *ret)
     fuse_opt_free_args(&args);
     free(parse.words[0]);
     free(parse.words[1]);
+    if (result == OPTIONS_RUN && !check_image(&options))
+        result = OPTIONS_WRONG;
     if (result == OPTIONS_RUN)
         *ret = options;
     else
@@ -484,4 +538,5 @@ void options_free(struct options *o)
     free(o->mountpoint);
     free(o->region);
     free(o->context);
+    free(o->image);
 }

@@ -39,6 +39,9 @@ struct options {
     bool share_locks; /* local_lock=none: those of programs hold against direct processes too */
     enum stall_policy stall;
     double stall_timeout; /* seconds; 0: not given */
+    char *image;          /* in which the region is kept, or NULL */
+    bool sync_given;
+    double sync; /* seconds between snapshots; 0: only for fsync, and at the end */
     bool allow_other_given, allow_other;
 
     unsigned long flags;       /* MS_*, for mount(2) */

@@ -98,6 +98,20 @@ static char *region_path(const struct options *o, const char *mountpoint)
     return path;
 }
 
+/* False: has been said. */
+static bool image_path(const struct options *o, char **ret)
+{
+    const struct shmfs_diag none = { 0 };
+
+    *ret = NULL;
+    if (!o->image)
+        return true;
+    *ret = full_path(o->image);
+    if (!*ret)
+        say_region_error(&none, -errno, o->image);
+    return *ret != NULL;
+}
+
 /* ---- making --------------------------------------------------------------------------------------- */
 
 static bool for_others(const struct options *o)
@@ -137,6 +151,42 @@ static int make_region(const struct options *o, const char *path)
         say("%s: did not exist; made a new region of %s", path,
             shmfs_size_text(geometry.size, size, sizeof(size)));
     return r;
+}
+
+static void say_damage(void *arg, const char *path, const char *text)
+{
+    if (path)
+        say("%s: %s: %s", (const char *)arg, path, text);
+    else
+        say("%s: %s", (const char *)arg, text);
+}
+
+/* The region is not there, or not whole: from the image, if there is one. 0, -ENOENT, or an error that has been said. */
+static int restore_region(struct store *s, bool force)
+{
+    const struct shmfs_restore how = { .force = force, .mode = 0600, .damage = say_damage, .arg = s->image };
+    struct shmfs_restore_result result;
+    struct shmfs_image_info info;
+    struct shmfs_diag diag = { 0 };
+    char when[64] = "?";
+    struct tm tm;
+    int r;
+
+    if (!s->image || (access(s->image, F_OK) < 0 && errno == ENOENT))
+        return -ENOENT;
+    r = shmfs_image_info(s->image, &info, &diag);
+    if (r == 0)
+        r = shmfs_image_restore(s->image, s->path, &how, &result, &diag);
+    if (r == -EEXIST)
+        return r;
+    if (r < 0) {
+        say_region_error(&diag, r, diag.reason == SHMFS_REASON_IN_USE ? s->path : s->image);
+        return r == -ENOENT ? -EIO : r;
+    }
+    if (localtime_r(&info.when.tv_sec, &tm))
+        strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
+    say("%s: restored from %s as of %s", s->path, s->image, when);
+    return 0;
 }
 
 /* ---- attaching ------------------------------------------------------------------------------------ */
@@ -211,6 +261,11 @@ static int attach_existing(const struct options *o, struct store *s)
     r = attach_patiently(s, flags, &diag);
     if (r == -ENOENT)
         return r;
+    /* The machine went down with it: the image is whole. */
+    if (r == -EUCLEAN && diag.reason == SHMFS_REASON_UNCLEAN && s->image && access(s->image, F_OK) == 0) {
+        r = restore_region(s, true);
+        return r == 0 ? -EAGAIN : r;
+    }
     if (r < 0) {
         say_attach_error(&diag, r, s->path, flags);
         return r;
@@ -260,14 +315,23 @@ bool store_open(const struct options *o, const char *mountpoint, struct store *r
     struct store s = { .path = region_path(o, mountpoint) };
     int r = -ENOENT;
 
-    if (!s.path)
+    if (!s.path || !image_path(o, &s.image)) {
+        free(s.path);
         return false;
+    }
     for (int i = 0; i < ATTEMPTS; i++) {
         r = attach_existing(o, &s);
+        if (r == -EAGAIN)
+            continue;
         if (r != -ENOENT)
             break;
-        r = make_region(o, s.path);
-        s.made = r == 0;
+        r = restore_region(&s, false);
+        if (r == 0)
+            continue;
+        if (r == -ENOENT) {
+            r = make_region(o, s.path);
+            s.made = r == 0;
+        }
         if (r < 0 && r != -EEXIST)
             break;
     }
@@ -275,6 +339,7 @@ bool store_open(const struct options *o, const char *mountpoint, struct store *r
         say("%s: comes and goes; is somebody else making or removing it?", s.path);
     if (!s.fs) {
         free(s.path);
+        free(s.image);
         return false;
     }
     if (!s.made)
@@ -292,4 +357,5 @@ void store_close(struct store *s, bool dispose)
         unlink(s->path) < 0)
         say("%s: cannot remove it: %s", s->path, strerror(errno));
     free(s->path);
+    free(s->image);
 }

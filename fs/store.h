@@ -12,6 +12,7 @@
 struct store {
     struct shmfs *fs;
     char *path;     /* full */
+    char *image;    /* likewise, of the image that it is kept in; or NULL */
     bool made;      /* just now, by us */
     bool readonly;  /* attached without being the driver: the file may not be written */
     bool untrusted; /* others than the caller can write it, whatever they like */

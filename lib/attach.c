@@ -77,6 +77,9 @@ static int become_driver(struct shmfs *fs, struct shmfs_diag *diag)
         return refuse(diag, SHMFS_REASON_IN_USE, pid);
     lease_reset(fs, ((fs->flags & SHMFS_ATTACH_LEASES) != 0 ? DRIVER_LEASES : 0u) |
                         ((fs->flags & SHMFS_ATTACH_ALONE) != 0 ? DRIVER_ALONE : 0u));
+    ref.v = LOAD(&fs->rt->keeper.v);
+    if (ref.v != 0 && !proc_alive(fs, ref)) /* its image is no more kept, unless we open it again */
+        STORE(&fs->rt->keeper.v, UINT64_C(0));
     STORE(&fs->rt->driver.v, fs->self.v);
     STORE(&fs->rt->mount_epoch, fs->rt->mount_epoch + 1); /* lookups of mounts that are gone count no more */
     return recover_orphans(fs);

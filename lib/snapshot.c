@@ -572,6 +572,10 @@ bool shmfs_snapshot_is_due(struct shmfs_snapshot *s)
 {
     if (!is_base(s))
         return true;
+    for (uint32_t i = 0; i < use_count(s->fs); i++) {
+        if (use_kind(LOAD_RELAXED(use_at(s->fs, i))) == USE_PIN)
+            return true; /* what is stored by pointer is not marked */
+    }
     for (uint64_t i = 0; i < div_up(s->fs->l.npages, DIRTY_SUM * 64); i++) {
         if (LOAD_RELAXED(&s->fs->dirty_sums[i]) != 0)
             return true;
@@ -688,9 +692,9 @@ void shmfs_snapshot_close(struct shmfs_snapshot *s)
     if (!s)
         return;
     if (s->keeps) {
-        STORE(&s->fs->rt->keeper.v, UINT64_C(0));
-        shmfs_sync_decide(s->fs, LOAD(&s->fs->rt->sync_wanted),
-                          0); /* who waits still finds that nothing is kept */
+        STORE(&s->fs->rt->keeper.v, UINT64_C(0)); /* from here on fsync waits for nothing; */
+        if (shmfs_sync_wanted(s->fs, 0) != 0)     /* who waits still, has not got it */
+            shmfs_sync_decide(s->fs, LOAD(&s->fs->rt->sync_wanted), -EIO);
     }
     image_close(s->img);
     free(s->words);
