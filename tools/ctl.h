@@ -196,6 +196,7 @@ int ctl_progress_signal(void);
 
 /* Dies unless IMAGE is a file; what is missing is let pass where MAY_BE_MISSING. */
 void ctl_image_must_be(const char *image, bool may_be_missing);
+/* Links are not followed, as the library does not. */
 bool ctl_same_file(const char *a, const char *b);
 /* Is WHY a thing to be said of the image, and not of the region? */
 bool ctl_image_is_meant(const struct shmfs_diag *why, int r);
