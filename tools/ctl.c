@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* shmfsctl: looks into a region, also while others use it, and saves it. Options, attaching, the list of commands. */
+/* shmfsctl: looks into a region, also while others use it, and saves it. Options, and the commands. */
 #include "ctl.h"
 
 #include <errno.h>
@@ -178,7 +178,7 @@ __attribute__((noreturn)) static void die_of_half(const char *name, const char *
     ctl_die(CTL_USAGE, "'%s %s': there is no such command; see 'shmfsctl %s --help'", name, second, name);
 }
 
-/* How many words of argv name the command. 0: another one is meant; -1: only the first of the two is right. */
+/* How many words of argv name the command. 0: another one is meant; -1: of two words only the first fits. */
 static int words_of(const struct ctl_command *command, char **argv)
 {
     const char *space = strchr(command->name, ' ');
@@ -236,6 +236,7 @@ int main(int argc, char **argv)
     const struct ctl_command *command = find_command(argv, &words);
     struct ctl_call call = { .where = NULL };
 
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error, and told like one */
     parse_options(command, argc - words, argv + words, &call);
     parse_arguments(command, argv + words + optind, &call);
 

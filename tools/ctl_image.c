@@ -12,7 +12,7 @@
 
 /* ---- what others need of images ----------------------------------------------------------------- */
 
-/* The library's errors do not tell which of two files they mean, nor a missing image from a missing region. */
+/* The library's errors do not tell which of two files they mean, and its advice is about regions. */
 void ctl_image_must_be(const char *image, bool may_be_missing)
 {
     struct shmfs_diag diag = { 0 };

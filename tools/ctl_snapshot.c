@@ -9,7 +9,7 @@
 
 enum { OPTION_FORCE = 1 };
 
-/* Of an image that has nearly all already, only what it says of itself is written, and no page is looked at. */
+/* If nothing has changed, what an image says of itself is written, and no page is looked at. */
 static uint64_t bytes_done(const struct shmfs_snapshot_result *s)
 {
     return s->looked_at > s->written ? s->looked_at : s->written;
