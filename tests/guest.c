@@ -5,6 +5,7 @@
  *
  *   guest WHERE ACTION...
  *     mkdir PATH | symlink TARGET PATH | write PATH TEXT      makes it
+ *     fill PATH MIB TAG                                       with lines that are all different
  *     open PATH                                               and keeps it open
  *     map PATH                                                its first block, from here on
  *     flock-sh PATH | flock-ex PATH                           locks it, from here on
@@ -76,6 +77,20 @@ static void write_text(const char *path, const char *text)
     must(shmfs_close(file), path);
 }
 
+static void fill(const char *path, long mib, const char *tag)
+{
+    enum { PIECE = 65536, LINE = 64 };
+    static char piece[PIECE + 1];
+    struct shmfs_file *file = opened(path);
+
+    for (off_t off = 0; off < mib << 20; off += PIECE) {
+        for (int i = 0; i < PIECE; i += LINE)
+            snprintf(piece + i, LINE + 1, "%-31.31s%32lld\n", tag, (long long)off + i);
+        must(shmfs_pwrite(file, piece, PIECE, off), path);
+    }
+    must(shmfs_close(file), path);
+}
+
 static void map_block(const char *path)
 {
     struct shmfs_file *file = opened(path);
@@ -98,6 +113,9 @@ static struct shmfs_file *act(const char *action)
     } else if (strcmp(action, "write") == 0) {
         const char *path = word(), *text = word();
         write_text(path, text);
+    } else if (strcmp(action, "fill") == 0) {
+        const char *path = word(), *mib = word(), *tag = word();
+        fill(path, strtol(mib, NULL, 0), tag);
     } else if (strcmp(action, "open") == 0) {
         opened(word());
     } else if (strcmp(action, "map") == 0) {

@@ -19,7 +19,20 @@
 #include "node.h"
 #include "shmfs.h"
 
-enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
+enum {
+    CTL_OK = 0,
+    CTL_FAILED = 1,
+    CTL_USAGE = 2,
+    CTL_PARTLY = 3,   /* what could be saved was restored; something is missing */
+    CTL_SIGNAL = 128, /* and the number of the signal that ends us */
+};
+
+/* What WHERE is, and what is needed of it. */
+enum ctl_way {
+    CTL_LOOKS,  /* a region, attached read-only */
+    CTL_WRITES, /* a region, attached to be written */
+    CTL_IMAGE,  /* an image: nothing is attached */
+};
 
 /* An option without a value; bit is what it sets in ctl_call.options. */
 struct ctl_option {
@@ -39,15 +52,17 @@ struct ctl_call {
 };
 
 struct ctl_command {
-    const char *name;
-    const char *usage;            /* what --help prints */
+    const char *name;  /* one word, or two with a space between them */
+    const char *usage; /* what --help prints */
+    enum ctl_way way;
     struct ctl_option options[4]; /* its own, up to one without a name */
     bool no_json;
     int min_paths, max_paths;
     int (*run)(const struct ctl_call *call); /* an exit status */
 };
 
-extern const struct ctl_command ctl_cat, ctl_df, ctl_info, ctl_locks, ctl_ls, ctl_ps, ctl_stat;
+extern const struct ctl_command ctl_cat, ctl_df, ctl_image_info, ctl_image_verify, ctl_info, ctl_locks,
+    ctl_ls, ctl_ps, ctl_restore, ctl_snapshot, ctl_stat;
 
 /* The options that every sub-command has, for its usage. */
 #define CTL_USAGE_JSON "  -j, --json     print JSON\n"
@@ -62,6 +77,8 @@ __attribute__((format(printf, 1, 2))) void ctl_warn(const char *format, ...);
 __attribute__((format(printf, 2, 3), noreturn)) void ctl_die(int status, const char *format, ...);
 /* What the negative errno R means for an object in a region, and what can be done about it. */
 const char *ctl_reason(int r);
+/* The same as a whole line, for a file (a region, an image) that a function with a diag refused. */
+void ctl_warn_of(const char *path, const struct shmfs_diag *diag, int r);
 
 /* Bytes of the character that TEXT begins with, by UTF-8 (RFC 3629); 0: what it begins with is none. */
 size_t ctl_character(const char *text);
@@ -70,6 +87,9 @@ char *ctl_clean(char *text);
 
 /* As ps(1) shows ELAPSED: [[DD-]HH:]MM:SS. Returns buf. */
 const char *ctl_elapsed_text(uint64_t seconds, char *buf, size_t n);
+/* Bytes a second: "310M", of BYTES in NS. Returns buf. */
+const char *ctl_rate_text(uint64_t bytes, uint64_t ns, char *buf, size_t n);
+uint64_t ctl_rate(uint64_t bytes, uint64_t ns);
 /* "740us", "12ms", "3.2s", and from a minute on as above. Returns buf. */
 const char *ctl_age_text(uint64_t ns, char *buf, size_t n);
 /* "2026-01-31 12:59:00", of the time zone here. Returns buf. */
@@ -147,6 +167,48 @@ struct ctl_locks {
 /* All that are held now, or those that KEEP wants. Dies on failure. */
 void ctl_locks_read(const struct ctl_call *call, bool (*keep)(const struct shmfs_lock *lock),
                     struct ctl_locks *ret);
+
+/* ---- long work (ctl_progress.c) ----------------------------------------------------------------- */
+
+struct ctl_progress {
+    struct shmfs_progress steps; /* for the library */
+    const char *what;
+    bool terminal;      /* somebody sees it */
+    bool drawn;         /* a line is on the screen */
+    uint64_t begun;     /* ns, as the next two */
+    uint64_t turn;      /* when what is counted was begun */
+    uint64_t last_draw; /* or when it all began: what is done at once shows nothing */
+    uint64_t last_done; /* bytes */
+};
+/*
+ * From here on SIGINT and SIGTERM make the library's call end with -ECANCELED, at its next step; the second
+ * of a kind ends the program at once.
+ */
+void ctl_progress_begin(struct ctl_progress *progress, const char *what, const struct ctl_call *call);
+/* Takes the line off the screen: before anything else is printed. */
+void ctl_progress_clear(struct ctl_progress *progress);
+/* The same at the end. Returns the nanoseconds since the beginning. */
+uint64_t ctl_progress_end(struct ctl_progress *progress);
+/* The signal that came; 0: none. */
+int ctl_progress_signal(void);
+
+/* ---- images (ctl_image.c) ----------------------------------------------------------------------- */
+
+/* Dies unless IMAGE is a file; what is missing is let pass where MAY_BE_MISSING. */
+void ctl_image_must_be(const char *image, bool may_be_missing);
+/* Links are not followed, as the library does not. */
+bool ctl_same_file(const char *a, const char *b);
+/* Is WHY a thing to be said of the image, and not of the region? */
+bool ctl_image_is_meant(const struct shmfs_diag *why, int r);
+
+/* What is told of damage: lines on stderr, or members of an array. */
+struct ctl_damage {
+    const char *image;
+    struct ctl_progress *progress;
+    struct json_object *list; /* NULL: lines */
+};
+/* For struct shmfs_restore; ARG is a struct ctl_damage. */
+void ctl_damage_told(void *arg, const char *path, const char *text);
 
 /* ---- paths (ctl_path.c) ------------------------------------------------------------------------- */
 

@@ -61,6 +61,13 @@ const char *ctl_reason(int r)
     }
 }
 
+void ctl_warn_of(const char *path, const struct shmfs_diag *diag, int r)
+{
+    char text[LINE_BYTES];
+
+    ctl_warn("%s", shmfs_diag_text(diag, r, path, text, sizeof(text)));
+}
+
 size_t ctl_character(const char *text)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -117,6 +124,16 @@ const char *ctl_elapsed_text(uint64_t seconds, char *buf, size_t n)
     else
         snprintf(buf, n, "%02u:%02u", m, s);
     return buf;
+}
+
+uint64_t ctl_rate(uint64_t bytes, uint64_t ns)
+{
+    return (uint64_t)((__uint128_t)bytes * 1000000000 / (ns > 0 ? ns : 1));
+}
+
+const char *ctl_rate_text(uint64_t bytes, uint64_t ns, char *buf, size_t n)
+{
+    return shmfs_size_text(ctl_rate(bytes, ns), buf, n);
 }
 
 const char *ctl_age_text(uint64_t ns, char *buf, size_t n)
