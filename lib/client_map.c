@@ -325,7 +325,7 @@ int shmfs_msync(struct shmfs_file *f, off_t off, size_t len)
             continue;
         }
         inode_changed(&t, inode_edit(&t, f->ino), CHANGE_DATA);
-        map_mark(&t, f->ino, in, (uint64_t)off >> BLOCK_SHIFT, div_up((uint64_t)off + len, BLOCK_SIZE));
+        map_mark(f->fs, f->ino, in, (uint64_t)off >> BLOCK_SHIFT, div_up((uint64_t)off + len, BLOCK_SIZE));
         txn_commit(&t);
     } while (r == -EAGAIN);
     return (int)client_leave(f->fs, r);

@@ -113,6 +113,8 @@ static const char *plain_reason(enum shmfs_reason reason)
         return "another process writes it at this moment; unmount what keeps it, or try again";
     case SHMFS_REASON_SNAPSHOT_BUSY:
         return "another snapshot of this filesystem has gone on for a minute; try again when it has ended";
+    case SHMFS_REASON_SNAPSHOT_STOPPED:
+        return "the snapshot held others up for more than a second, so they went on without it; try again";
     case SHMFS_REASON_NOT_FILE:
         return "is not a regular file (links are not followed); name one, or a path where there is nothing "
                "yet";

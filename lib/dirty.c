@@ -15,13 +15,17 @@ void dirty_mark_slowly(struct shmfs *fs, uint64_t first, uint64_t last)
             bits &= ~UINT64_C(0) << first % WORD;
         if (w == last / WORD)
             bits &= ~UINT64_C(0) >> (WORD - 1 - last % WORD);
-        if ((LOAD_RELAXED(&fs->dirty[w]) & bits) == bits)
-            continue;
-        /* The summary first: killed between, a bit too many is looked at; the other way a page would be forgotten. */
+        /*
+         * The summary first: killed between, a bit too many is looked at; the other way a page would be forgotten. And once more
+         * after: marks may just be taken by one whose gate was opened by force.
+         */
         if ((LOAD_RELAXED(sums) & sum) == 0)
             __atomic_fetch_or(sums, sum, __ATOMIC_SEQ_CST);
-        ORDER();
-        __atomic_fetch_or(&fs->dirty[w], bits, __ATOMIC_SEQ_CST);
+        if ((LOAD_RELAXED(&fs->dirty[w]) & bits) != bits)
+            __atomic_fetch_or(&fs->dirty[w], bits, __ATOMIC_SEQ_CST);
+        fence_after_rmw();
+        if (unlikely((LOAD_RELAXED(sums) & sum) == 0))
+            __atomic_fetch_or(sums, sum, __ATOMIC_SEQ_CST);
     }
 }
 
@@ -54,16 +58,17 @@ bool dirty_take(struct shmfs *fs, uint64_t *from, uint32_t words,
             *from = s * DIRTY_SUM;
             return true;
         }
+        __atomic_fetch_and(
+            sums, ~sum, __ATOMIC_SEQ_CST); /* before its words: what is marked from here on sets it again */
         for (uint64_t w = s * SUM_WORDS; w < (s + 1) * SUM_WORDS && w * WORD < fs->l.npages; w++) {
             uint64_t bits = LOAD_RELAXED(&fs->dirty[w]);
 
             if (bits == 0)
                 continue;
-            STORE_RELAXED(&fs->dirty[w], UINT64_C(0));
+            bits = __atomic_exchange_n(&fs->dirty[w], 0, __ATOMIC_SEQ_CST);
             found(arg, w * WORD, bits);
             words--;
         }
-        __atomic_fetch_and(sums, ~sum, __ATOMIC_SEQ_CST);
     }
     *from = 0;
     return false;

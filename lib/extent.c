@@ -91,19 +91,19 @@ int map_reaches(const struct shmfs *fs, uint32_t ino, const struct inode *in, ui
     return r < 0 ? r : at.found && at.ext.pos + at.ext.len > pos;
 }
 
-int map_mark(struct txn *t, uint32_t ino, const struct inode *in, uint64_t from, uint64_t to)
+int map_mark(struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t from, uint64_t to)
 {
     while (from < to) {
         struct map_at at;
         struct blkref blk;
         uint64_t len;
-        int r = S_ISREG(in->mode) ? map_find(t->fs, ino, in, from, &at) : -EUCLEAN;
+        int r = S_ISREG(in->mode) ? map_find(fs, ino, in, from, &at) : -EUCLEAN;
 
         if (r < 0)
             return r;
         if (map_at_block(&at, from, &blk, &len)) {
             len = MIN(len, to - from);
-            dirty_mark_at(t->fs, t->fs->l.blocks + (uint64_t)blk.n * BLOCK_SIZE, len * BLOCK_SIZE);
+            dirty_mark_at(fs, fs->l.blocks + (uint64_t)blk.n * BLOCK_SIZE, len * BLOCK_SIZE);
         }
         if (len == 0)
             return -EUCLEAN;

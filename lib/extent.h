@@ -40,10 +40,10 @@ static inline bool map_at_block(const struct map_at *at, uint64_t pos, struct bl
 int map_reaches(const struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t pos);
 
 /*
- * Marks the blocks of positions [from, to) as dirty, for who may have stored to them without being seen. With the inode locked.
- * -EUCLEAN: as far as the map made sense.
+ * Marks the blocks of positions [from, to) as dirty, for who may have stored to them without being seen. With the inode locked, or
+ * the gate shut. -EUCLEAN: as far as the map made sense.
  */
-int map_mark(struct txn *t, uint32_t ino, const struct inode *in, uint64_t from, uint64_t to);
+int map_mark(struct shmfs *fs, uint32_t ino, const struct inode *in, uint64_t from, uint64_t to);
 
 /* The rest: within a transaction, with the inode locked and its fields saved (inode_edit()). */
 

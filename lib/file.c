@@ -135,6 +135,9 @@ void file_kill_priv(struct inode *in, bool outside)
         in->mode &= ~(uint32_t)S_ISGID;
 }
 
+/* Of one step of a large write: whoever shuts the gate waits for no more. */
+#define STEP_BLOCKS UINT64_C(256)
+
 /* A write on its way. */
 struct writer {
     struct txn *t;
@@ -162,7 +165,7 @@ static struct alloc_want want_for(const struct inode *in, const struct map_at *a
 static ssize_t write_hole(struct writer *w, const struct map_at *at, uint64_t pos, uint64_t hole)
 {
     size_t within = w->off & (BLOCK_SIZE - 1);
-    uint64_t blocks = MIN(hole, (within + w->n + BLOCK_SIZE - 1) >> BLOCK_SHIFT);
+    uint64_t blocks = MIN(MIN(hole, STEP_BLOCKS), (within + w->n + BLOCK_SIZE - 1) >> BLOCK_SHIFT);
     struct alloc_want want = want_for(w->in, at, pos, blocks);
     struct blkref blk;
     uint32_t got;
@@ -196,6 +199,7 @@ static ssize_t write_mapped(struct writer *w, struct blkref blk, uint64_t blocks
         txn_redo(w->t, dst, (uint32_t)bytes, (uint32_t)(w->src - stage));
     } else if (w->off < w->in->size) {
         bytes = (size_t)MIN((uint64_t)bytes, w->in->size - w->off);
+        bytes = MIN(bytes, (size_t)STEP_BLOCKS << BLOCK_SHIFT);
         dirty_mark(w->t->fs, dst, bytes);
         memcpy(dst, w->src, bytes);
     } else {

@@ -174,16 +174,17 @@ struct runtime {
     uint64_t recall_map[RECALL_WORDS]; /* slots with a recall posted, modulo its bits */
     uint8_t pad1[24];
     /* ---- cache line: looked at by every transaction, changed by snapshots alone (docs/SNAPSHOT.md) ---- */
-    uint64_t gate;       /* 0: open; else the stamp of the slot that shut it; a futex */
+    /* 0: open; else bits 0..15 index + 1 of the slot that shut it | bits 16..63 raised each time; a futex */
+    uint64_t gate;
     uint64_t gate_count; /* how often it was shut */
-    uint64_t
-        base_sequence; /* the image `base` had every page but the dirty ones with this commit; 0: none has */
-    uint8_t base[16];  /* its UUID */
+    /* An image had every page but the dirty ones with this commit; 0: none has. */
+    uint64_t base_sequence;
+    uint8_t base[16];      /* its UUID, */
+    uint64_t base_root;    /* and the root of its table: copies of one image may go different ways */
     struct procref keeper; /* attach lock: who keeps an image of this region, that fsync is for, if any */
-    uint8_t pad2[16];
+    uint8_t pad2[8];
     /* ---- cache line: fsync, by processes that are not the keeper ---- */
-    uint64_t
-        sync_wanted; /* raised by who wants all that it has changed in the image; a futex of the keeper's */
+    uint64_t sync_wanted; /* raised by who wants all its changes in the image; a futex of the keeper's */
     uint64_t sync_done;   /* what was wanted up to here is decided; a futex */
     uint64_t sync_failed; /* the last of them that could not be had, */
     uint32_t sync_error;  /* and why */

@@ -17,13 +17,13 @@ static bool slot_is_living(struct shmfs *fs, uint32_t index)
     return owner.v != 0 && proc_alive(fs, owner);
 }
 
-/* Did somebody who lives shut it? A slot's incarnation moves when it changes hands. */
-static bool shut_by_living(struct shmfs *fs, uint64_t word)
+static uint64_t word_make(uint32_t slot, uint64_t count)
 {
-    uint32_t index = lock_slot(word);
-
-    return index < fs->l.nslots && lock_is_held_by(word, lock_stamp(index, LOAD(&fs->slots[index].inc))) &&
-           slot_is_living(fs, index);
+    return count << 16 | (slot + 1);
+}
+static uint32_t word_slot(uint64_t word)
+{
+    return (uint32_t)(word & 0xffff) - 1;
 }
 
 static void force(struct shmfs *fs, uint64_t word)
@@ -32,16 +32,24 @@ static void force(struct shmfs *fs, uint64_t word)
         lock_futex_wake(&fs->rt->gate, INT_MAX);
 }
 
+void gate_forget(struct shmfs *fs, uint32_t slot)
+{
+    uint64_t word = LOAD_RELAXED(&fs->rt->gate);
+
+    if (unlikely(word != 0) && word_slot(word) == slot)
+        force(fs, word);
+}
+
 void gate_await(struct shmfs *fs)
 {
-    uint64_t since = 0, count = 0, word;
+    uint64_t since = 0, seen = 0, word;
 
-    while ((word = LOAD(&fs->rt->gate)) != 0) {
-        uint64_t now = lock_now_ns(), seen = LOAD_RELAXED(&fs->rt->gate_count);
+    while ((word = LOAD(&fs->rt->gate)) != 0 && !LOAD_RELAXED(&fs->broken)) {
+        uint64_t now = lock_now_ns();
 
-        if (since == 0 || seen != count) {
+        if (word != seen) {
             since = now;
-            count = seen;
+            seen = word;
         }
         lock_futex_wait(&fs->rt->gate, (uint32_t)word, LOOK_US);
         if (LOAD(&fs->rt->gate) != word)
@@ -50,8 +58,8 @@ void gate_await(struct shmfs *fs)
          * Of one who is stopped, the snapshot alone is lost: nothing is half-changed while the gate is shut. He sees it when he opens
          * it, and no other can have begun one meanwhile.
          */
-        if (LOAD_RELAXED(&fs->broken) || !shut_by_living(fs, word) ||
-            (LOAD_RELAXED(&fs->rt->gate_count) == count && now - since > STOPPED_MS * UINT64_C(1000000)))
+        if (word_slot(word) >= fs->l.nslots || !slot_is_living(fs, word_slot(word)) ||
+            now - since > STOPPED_MS * UINT64_C(1000000))
             force(fs, word);
     }
 }
@@ -82,16 +90,22 @@ static int await_outside(struct shmfs *fs, uint32_t index, uint64_t until)
     return 0;
 }
 
-static int shut_once(struct shmfs *fs, uint32_t me, uint64_t stamp, uint64_t until, uint32_t *ret_slot)
+static uint64_t next_word(struct shmfs *fs, uint32_t me)
+{
+    return word_make(me, __atomic_add_fetch(&fs->rt->gate_count, 1, __ATOMIC_SEQ_CST));
+}
+
+static int shut_once(struct shmfs *fs, uint32_t me, uint64_t word, uint64_t until, uint32_t *ret_slot)
 {
     uint64_t none = 0;
     int r = 0;
 
-    while (!CAS(&fs->rt->gate, &none, stamp)) { /* of one who died */
+    while (!CAS(&fs->rt->gate, &none, word)) { /* of one who died */
+        if (LOAD_RELAXED(&fs->broken))
+            return -EIO;
         gate_await(fs);
         none = 0;
     }
-    STORE(&fs->rt->gate_count, fs->rt->gate_count + 1);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t i = 0; i < fs->l.nslots && r == 0; i++) {
         *ret_slot = i;
@@ -99,20 +113,21 @@ static int shut_once(struct shmfs *fs, uint32_t me, uint64_t stamp, uint64_t unt
             r = await_outside(fs, i, until);
     }
     if (r < 0)
-        gate_open(fs, stamp);
+        gate_open(fs, word);
     return r;
 }
 
-int gate_shut(struct shmfs *fs, uint32_t me, uint64_t stamp, uint32_t *ret_slot)
+int gate_shut(struct shmfs *fs, uint32_t me, uint64_t *ret_word, uint32_t *ret_slot)
 {
     uint64_t until = lock_now_ns() + GATE_PATIENCE_MS * UINT64_C(1000000);
     int r;
 
     for (;;) {
-        r = shut_once(fs, me, stamp, until, ret_slot);
+        *ret_word = next_word(fs, me);
+        r = shut_once(fs, me, *ret_word, until, ret_slot);
         if (LOAD_RELAXED(&fs->broken) || !region_fd_ok(fs)) {
             if (r == 0)
-                gate_open(fs, stamp);
+                gate_open(fs, *ret_word);
             return -EIO;
         }
         if (r != -EOWNERDEAD)
@@ -123,9 +138,16 @@ int gate_shut(struct shmfs *fs, uint32_t me, uint64_t stamp, uint32_t *ret_slot)
     }
 }
 
-bool gate_open(struct shmfs *fs, uint64_t stamp)
+void gate_hold(struct shmfs *fs, uint64_t *word)
 {
-    uint64_t word = stamp;
+    uint64_t was = *word, now = next_word(fs, word_slot(was));
+
+    if (CAS(&fs->rt->gate, &was, now)) /* who waits sees that it moves */
+        *word = now;
+}
+
+bool gate_open(struct shmfs *fs, uint64_t word)
+{
     bool had = CAS(&fs->rt->gate, &word, UINT64_C(0));
 
     lock_futex_wake(&fs->rt->gate, INT_MAX);

@@ -15,7 +15,7 @@
 /* For who is inside by his intent, after a full fence: must he step back? */
 static inline bool gate_is_shut(const struct shmfs *fs)
 {
-    return unlikely(LOAD_RELAXED(&fs->rt->gate) != 0);
+    return unlikely(LOAD(&fs->rt->gate) != 0); /* marks are read only after this */
 }
 
 /* Until it was open for a moment. For who is outside. Opens it itself where who shut it is dead, or was stopped for a second. */
@@ -30,7 +30,7 @@ static inline bool gate_step_in(struct shmfs *fs, struct slot *slot)
 {
     STORE(&slot->outside, 0u);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (likely(!gate_is_shut(fs)))
+    if (likely(!gate_is_shut(fs)) || LOAD_RELAXED(&fs->broken)) /* of a file that is gone, nothing is kept */
         return true;
     STORE(&slot->outside, 1u);
     return false;
@@ -51,8 +51,12 @@ enum {
  * outside. Who died inside is buried, with the gate open. -EBUSY: *ret_slot was inside for too long, and the gate is open;
  * -EIO: the region file is gone.
  */
-int gate_shut(struct shmfs *fs, uint32_t me, uint64_t stamp, uint32_t *ret_slot);
+int gate_shut(struct shmfs *fs, uint32_t me, uint64_t *ret_word, uint32_t *ret_slot);
+/* A sign of life, for who has it for long. */
+void gate_hold(struct shmfs *fs, uint64_t *word);
 /* False: somebody opened it meanwhile: what was seen under it counts for nothing. */
-bool gate_open(struct shmfs *fs, uint64_t stamp);
+bool gate_open(struct shmfs *fs, uint64_t word);
+/* The slot is given up, its owner being dead: he does not have the gate. */
+void gate_forget(struct shmfs *fs, uint32_t slot);
 
 #endif

@@ -109,6 +109,16 @@ const uint8_t *image_uuid(const struct image *img)
     return img->uuid;
 }
 
+int image_failed(const struct image *img)
+{
+    return storage_failed(img->file);
+}
+
+uint64_t image_root_hash(struct image *img)
+{
+    return image_root(img);
+}
+
 uint64_t image_written(const struct image *img)
 {
     return img->written;
@@ -359,6 +369,8 @@ int image_commit(struct image *img)
         r = journal_end(img);
     if (r == 0)
         r = storage_sync(img->file);
+    if (r == 0 && !storage_is_named(img->file))
+        r = -ESTALE; /* durable, and nobody will find it */
     if (r < 0)
         return r;
     img->sequence++;

@@ -57,7 +57,10 @@ uint64_t image_npages(const struct image *img);
 uint64_t image_used(const struct image *img);       /* pages that are no holes, with what was put */
 uint64_t image_sequence(const struct image *img);   /* of the last commit */
 const uint8_t *image_uuid(const struct image *img); /* 16 bytes; a fresh image has its own */
-uint64_t image_written(const struct image *img);    /* bytes of pages, since it was opened or made */
+int image_failed(const struct image *img);          /* what ended the use of the file (S5), or 0 */
+uint64_t image_root_hash(
+    struct image *img); /* over all pages, as of the last commit: for who has put nothing since */
+uint64_t image_written(const struct image *img); /* bytes of pages, since it was opened or made */
 const struct image_diag *image_diag(
     const struct image *img); /* with IMAGE_SALVAGE: what was found at opening */
 
@@ -70,7 +73,10 @@ int image_read(struct image *img, uint64_t page, void *ret_page);
  * costs its hash only. -ERANGE: no such page.
  */
 int image_put(struct image *img, uint64_t page, const void *data);
-/* Makes what was put durable, in one sync. Nothing put: nothing is done. A crash before its return leaves either. */
+/*
+ * Makes what was put durable, in one sync. Nothing put: nothing is done. A crash before its return leaves either. -ESTALE: the file
+ * was removed, or its name given to another; -EBUSY: a fresh one's name is somebody else's, who writes there.
+ */
 int image_commit(struct image *img);
 void image_abort(struct image *img); /* the image is as of the last commit */
 /* Copies the journal home, and begins it anew. image_commit() does it past IMAGE_JOURNAL_LIMIT. */

@@ -79,7 +79,7 @@ static int end_locked(struct txn *t, uint64_t *record, uint64_t word)
     inode_reap_if_unused(t, ino);
     if (in->mode != 0 && t->slot->todo.op == TODO_NONE && use_kind(word) == USE_PIN &&
         !use_any(t->fs, ino, USE_PIN, NO_USE)) {
-        map_mark(t, ino, in, 0, UINT64_MAX); /* whatever was stored to it by pointer */
+        map_mark(t->fs, ino, in, 0, UINT64_MAX); /* whatever was stored to it by pointer */
         return inode_tighten(t, ino, in);
     }
     return 0;

@@ -47,16 +47,17 @@ enum shmfs_reason {
     SHMFS_REASON_NOT_FILE,  /* not a regular file */
     /* Of images: */
     SHMFS_REASON_NOT_IMAGE,
-    SHMFS_REASON_IMAGE_VERSION,  /* a: the image's, b: ours */
-    SHMFS_REASON_IMAGE_HEADER,   /* both headers are damaged, or the newer one is lost */
-    SHMFS_REASON_IMAGE_GEOMETRY, /* it says a number of pages that cannot be */
-    SHMFS_REASON_IMAGE_JOURNAL,  /* a: the last commit that is there, b: the one that should be */
-    SHMFS_REASON_IMAGE_TABLE,    /* the table of hashes is damaged */
-    SHMFS_REASON_IMAGE_PAGES,    /* a: pages that are damaged */
-    SHMFS_REASON_IMAGE_OTHER,    /* of another filesystem */
-    SHMFS_REASON_IMAGE_BUSY,     /* somebody else writes it */
-    SHMFS_REASON_SNAPSHOT_BUSY,  /* another snapshot of the region goes on */
-    SHMFS_REASON_SNAPSHOT_STUCK, /* a: pid of a process that is stopped in the middle of a change */
+    SHMFS_REASON_IMAGE_VERSION,    /* a: the image's, b: ours */
+    SHMFS_REASON_IMAGE_HEADER,     /* both headers are damaged, or the newer one is lost */
+    SHMFS_REASON_IMAGE_GEOMETRY,   /* it says a number of pages that cannot be */
+    SHMFS_REASON_IMAGE_JOURNAL,    /* a: the last commit that is there, b: the one that should be */
+    SHMFS_REASON_IMAGE_TABLE,      /* the table of hashes is damaged */
+    SHMFS_REASON_IMAGE_PAGES,      /* a: pages that are damaged */
+    SHMFS_REASON_IMAGE_OTHER,      /* of another filesystem */
+    SHMFS_REASON_IMAGE_BUSY,       /* somebody else writes it */
+    SHMFS_REASON_SNAPSHOT_BUSY,    /* another snapshot of the region goes on */
+    SHMFS_REASON_SNAPSHOT_STUCK,   /* a: pid of a process that is stopped in the middle of a change */
+    SHMFS_REASON_SNAPSHOT_STOPPED, /* who made it was stopped while others waited for it, again and again */
 };
 
 struct shmfs_diag {
@@ -430,7 +431,10 @@ int shmfs_check_run(struct shmfs *fs, const struct shmfs_check *check, struct sh
 
 /* ---- snapshots and images (docs/SNAPSHOT.md) -------------------------------------------------- */
 
-/* Called now and then; in bytes. Not 0: gives up, and the call ends with -ECANCELED. */
+/*
+ * Called now and then; in bytes; total 0: not known yet. Not 0: gives up, and the call ends with -ECANCELED. It may call nothing of
+ * this library.
+ */
 struct shmfs_progress {
     int (*step)(void *arg, uint64_t done, uint64_t total);
     void *arg;

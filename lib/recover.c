@@ -24,7 +24,7 @@ static void intent_pop(struct shmfs *fs, uint32_t me)
     STORE(&s->nlocks, s->nlocks - 1);
 }
 
-static void slot_recover(struct shmfs *fs, uint32_t index)
+static void slot_recover(struct shmfs *fs, uint32_t index, bool covered)
 {
     struct slot *s = &fs->slots[index];
     struct txn t;
@@ -33,7 +33,7 @@ static void slot_recover(struct shmfs *fs, uint32_t index)
     txn_rollback(fs, s);
     txn_redo_all(fs, s);
     txn_redo_end(s);
-    txn_adopt(fs, index, &t);
+    txn_adopt(fs, index, covered, &t);
     /* Its group locks go first: nobody may wait for them while we wait for others (LOCKING, "Burial"). */
     txn_checkpoint(&t);
     inode_settle(&t);
@@ -43,12 +43,12 @@ static void slot_recover(struct shmfs *fs, uint32_t index)
 }
 
 /* For who holds nothing that others may wait for: the last of it needs a lock of its own. */
-static void slot_end(struct shmfs *fs, uint32_t index)
+static void slot_end(struct shmfs *fs, uint32_t index, bool covered)
 {
     struct txn t;
 
     if (fs->slots[index].closing.n != 0) {
-        txn_adopt(fs, index, &t);
+        txn_adopt(fs, index, covered, &t);
         inode_close_end(&t);
         txn_commit(&t);
     }
@@ -59,8 +59,8 @@ void recover_slot(struct shmfs *fs, uint32_t index)
 {
     if (LOAD_RELAXED(&fs->slots[index].outside) != 0) /* it was left at the gate */
         gate_pass(fs, &fs->slots[index]);
-    slot_recover(fs, index);
-    slot_end(fs, index);
+    slot_recover(fs, index, false);
+    slot_end(fs, index, false);
 }
 
 static int bury(struct shmfs *fs, uint32_t me, uint32_t index, bool free_hands, uint32_t depth);
@@ -113,10 +113,12 @@ static int bury(struct shmfs *fs, uint32_t me, uint32_t index, bool free_hands, 
             return -EBUSY;
         bool got = lock_try(&s->recovery, stamp);
         if (got && slot_is_dead(fs, index)) { /* look again under the lock (A8) */
-            slot_recover(fs, index);
+            /* What is half-done in it from here on must be seen there, if we die (S8). */
+            STORE(&s->outside, 0u);
+            slot_recover(fs, index, true);
             /* Somebody in the middle of a transaction may not wait for an inode: the locks are free, that is enough. */
             if (fs->slots[index].closing.n == 0 || (free_hands && me != TXN_UNDERTAKERS_SLOT))
-                slot_end(fs, index);
+                slot_end(fs, index, true);
         }
         if (got)
             lock_release(&s->recovery);
@@ -156,12 +158,12 @@ void recover_alone(struct shmfs *fs)
 {
     for (uint32_t i = 0; i < fs->l.nslots; i++) {
         if (LOAD(&fs->slots[i].owner.v) != 0)
-            slot_recover(fs, i);
+            slot_recover(fs, i, false);
     }
     for (uint32_t i = 0; i < fs->l.nslots; i++) {
         fs->slots[i].recovery.v = 0;
         if (LOAD(&fs->slots[i].owner.v) != 0)
-            slot_end(fs, i);
+            slot_end(fs, i, false);
     }
     for (uint32_t i = 0; i < fs->l.nprocs; i++)
         fs->procs[i].inc = 0;
@@ -234,8 +236,9 @@ static int bury_slots(struct shmfs *fs, struct procref ref)
     if (r < 0)
         return r;
     for (uint32_t i = 0; r == 0 && i < fs->l.nslots; i++) {
-        if (LOAD_RELAXED(&fs->slots[i].owner.v) == ref.v)
-            r = recover_bury(fs, t.index, i);
+        while (LOAD_RELAXED(&fs->slots[i].owner.v) == ref.v && (r = recover_bury(fs, t.index, i)) == -EBUSY &&
+               gate_is_shut(fs))
+            gate_await(fs);
     }
     txn_commit(&t);
     return r;

@@ -310,6 +310,7 @@ int region_open(const char *path, unsigned flags, struct shmfs **ret_fs, struct 
     fs->hash_mask = ~UINT64_C(0);
     fs->id = __atomic_add_fetch(&next_id, 1, __ATOMIC_RELAXED);
     pthread_mutex_init(&fs->lock, NULL);
+    pthread_mutex_init(&fs->snapshots, NULL);
     r = map_file(fs, flags);
     if (r < 0)
         return r;
@@ -340,6 +341,7 @@ void region_close(struct shmfs *fs)
     if (region_fd_ok(fs))
         close(fs->fd);
     pthread_mutex_destroy(&fs->lock);
+    pthread_mutex_destroy(&fs->snapshots);
     free(fs);
 }
 

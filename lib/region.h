@@ -50,8 +50,9 @@ struct shmfs {
     unsigned flags;      /* enum shmfs_attach_flags */
     void *life;          /* the mapping that keeps our life lock (proc.c) */
 
-    pthread_mutex_t lock;    /* of the fields below */
-    uint32_t free_slots[64]; /* slots of ours that no thread uses now */
+    pthread_mutex_t snapshots; /* held while one is made by this attach */
+    pthread_mutex_t lock;      /* of the fields below */
+    uint32_t free_slots[64];   /* slots of ours that no thread uses now */
     uint32_t nfree_slots;
 
     struct client *client; /* of programs that came by shmfs_attach() */

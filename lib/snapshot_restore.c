@@ -3,9 +3,8 @@
 #include "snapshot.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
-#include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 enum { BATCH = 256 }; /* pages written at once */
@@ -27,7 +26,8 @@ int snapshot_read_head(struct image *img, struct image_region *ret_region, struc
     }
     if (memcmp(ret_region->magic, IMAGE_REGION_MAGIC, sizeof(ret_region->magic)) != 0 ||
         ret_region->ntodos > IMAGE_TODOS) {
-        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_NOT_IMAGE };
+        diag->reason =
+            image_diag(img)->damage == IMAGE_SOUND ? SHMFS_REASON_NOT_IMAGE : SHMFS_REASON_IMAGE_TABLE;
         return -EUCLEAN;
     }
     if (ret_region->version !=
@@ -44,30 +44,68 @@ int snapshot_read_head(struct image *img, struct image_region *ret_region, struc
     return r;
 }
 
-/* Does somebody write it at this moment? Then what looks like damage need not be any. */
-static bool is_being_written(const char *path)
+/* ---- one that is being written ------------------------------------------------------------------ */
+
+enum { READ_TRIES = 10, READ_NAP_US = 20000 };
+
+/* Who is it now, and what was written to it last? */
+static struct stat look(const char *path)
 {
+    struct stat st = { 0 };
+
+    if (stat(path, &st) < 0)
+        st.st_size = -1;
+    return st;
+}
+
+/* Does somebody have it locked, to write it? */
+static bool is_locked(const char *path)
+{
+    struct flock whole = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    return fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+}
+
+/*
+ * What looked like damage need not be any if it was written to meanwhile: then it is read once more (true). While somebody is at it
+ * all the time, *r becomes -EBUSY.
+ */
+static bool read_again(const char *path, const struct stat *before, int tries, int *r,
+                       struct shmfs_diag *diag)
+{
+    struct stat now = look(path);
+    bool moved = now.st_ino != before->st_ino || now.st_size != before->st_size ||
+                 memcmp(&now.st_mtim, &before->st_mtim, sizeof(now.st_mtim)) != 0;
+
+    if (*r != -EUCLEAN || (!moved && !is_locked(path)))
+        return false;
+    if (tries < READ_TRIES) {
+        nap_us(READ_NAP_US);
+        return true;
+    }
+    *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_IMAGE_BUSY };
+    *r = -EBUSY;
+    return false;
 }
 
 static int open_to_read(const char *path, bool salvage, struct image **ret_img, struct shmfs_diag *diag)
 {
-    struct image_diag found;
-    int r = image_open(path, salvage ? IMAGE_SALVAGE : IMAGE_READ, ret_img, &found);
+    struct image_diag found = { 0 };
+    int r;
 
     *diag = (struct shmfs_diag){ 0 };
-    if (r == -EUCLEAN && is_being_written(path))
-        r = -EBUSY;
+    r = image_open(path, salvage ? IMAGE_SALVAGE : IMAGE_READ, ret_img, &found);
     if (r < 0)
         snapshot_diag(&found, r, diag);
+    if (r == -EINVAL)
+        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_NOT_FILE };
     return r;
 }
 
 /* ---- what it says of itself --------------------------------------------------------------------- */
 
-int shmfs_image_info(const char *path, struct shmfs_image_info *ret, struct shmfs_diag *diag)
+static int info_once(const char *path, struct shmfs_image_info *ret, struct shmfs_diag *diag)
 {
     AUTO_FREE struct image_region *head = calloc(1, sizeof(*head));
     struct superblock sb;
@@ -96,6 +134,19 @@ int shmfs_image_info(const char *path, struct shmfs_image_info *ret, struct shmf
         memcpy(ret->label, sb.label, sizeof(sb.label));
     }
     image_close(img);
+    return r;
+}
+
+int shmfs_image_info(const char *path, struct shmfs_image_info *ret, struct shmfs_diag *diag)
+{
+    int r, tries = 0;
+    struct stat st;
+
+    *diag = (struct shmfs_diag){ 0 };
+    do {
+        st = look(path);
+        r = info_once(path, ret, diag);
+    } while (read_again(path, &st, ++tries, &r, diag));
     return r;
 }
 
@@ -208,19 +259,19 @@ static int file_make(struct restore *rs)
     return r == 0 ? copy_pages(rs) : r;
 }
 
-/* What was under way in some slot is finished, as its undertaker would have done it. */
+/* What was under way in some slot is finished, as its undertaker would have done it. What makes no sense is left. */
 static int finish_todo(struct shmfs *fs, const struct image_todo *todo)
 {
     struct txn t;
     int r;
 
-    if (!region_inode_ok(fs, todo->ino))
-        return -EUCLEAN;
+    if (!region_inode_ok(fs, todo->ino) || todo->op == TODO_NONE || todo->op > TODO_CHAIN)
+        return 0;
     r = txn_begin(fs, &t);
     if (r < 0)
         return r;
     r = txn_lock_inode(&t, todo->ino);
-    if (r == 0) {
+    if (r == 0 && (todo->op != TODO_REAP || fs->inodes[todo->ino].nlink == 0)) {
         txn_todo(&t, (enum todo_op)todo->op, todo->ino, todo->from, todo->to);
         inode_settle(&t);
     }
@@ -253,6 +304,15 @@ static int finish_inodes(struct shmfs *fs)
     return 0;
 }
 
+static uint64_t count_inodes(const struct shmfs *fs)
+{
+    uint64_t n = 0;
+
+    for (uint32_t ino = 1; ino < fs->l.ninodes; ino++)
+        n += alloc_inode_used(fs, ino);
+    return n;
+}
+
 /* The region has all that the image had: it is so from here on, but for what is finished now. */
 static int finish(struct restore *rs, const char *path, bool whole, struct shmfs_diag *diag)
 {
@@ -263,12 +323,16 @@ static int finish(struct restore *rs, const char *path, bool whole, struct shmfs
         return r;
     if (whole) {
         memcpy(fs->rt->base, image_uuid(rs->img), sizeof(fs->rt->base));
+        fs->rt->base_root = image_root_hash(rs->img);
         STORE(&fs->rt->base_sequence, image_sequence(rs->img));
     }
-    for (uint32_t i = 0; i < rs->head.ntodos && r == 0; i++)
+    /* (What was salvaged has other inodes, and nothing half-done.) */
+    for (uint32_t i = 0; whole && i < rs->head.ntodos && r == 0; i++)
         r = finish_todo(fs, &rs->head.todos[i]);
     if (r == 0)
         r = finish_inodes(fs);
+    if (r == 0 && whole)
+        rs->result.files = count_inodes(fs);
     if (r == 0 && fs->broken)
         r = -EIO;
     shmfs_region_detach(fs);
@@ -294,6 +358,12 @@ static int check_place(const char *path, bool force, struct shmfs_diag *diag)
     return -EEXIST;
 }
 
+static bool is_whole(const struct restore *rs)
+{
+    return rs->nbad == 0 && image_diag(rs->img)->damage == IMAGE_SOUND;
+}
+
+/* PATH NULL: only to see what damage means. */
 static int restore_to(struct restore *rs, const char *temp, const char *path, struct shmfs_diag *diag)
 {
     int r;
@@ -304,19 +374,19 @@ static int restore_to(struct restore *rs, const char *temp, const char *path, st
     r = fchmod(rs->fd, rs->how->mode) < 0 ? -errno : file_make(rs);
     close(rs->fd);
     rs->fd = -1;
-    if (r == 0 && rs->nbad > 0) {
+    if (r == 0 && !is_whole(rs)) {
         r = snapshot_salvage(temp, rs->bad, rs->nbad, rs->how, &rs->result);
         if (r == 0 && !rs->how->salvage)
             r = -EUCLEAN;
         *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_IMAGE_PAGES, .a = rs->nbad };
     }
     if (r == 0)
-        r = finish(rs, temp, rs->nbad == 0, diag);
-    if (r == 0)
+        r = finish(rs, temp, is_whole(rs), diag);
+    if (r == 0 && path)
         r = name_it(temp, path, rs->how->force);
     if (r == -EEXIST)
         *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_EXISTS };
-    if (r < 0)
+    if (r < 0 || !path)
         unlink(temp);
     return r;
 }
@@ -327,6 +397,26 @@ static void restore_free(struct restore *rs)
         image_close(rs->img);
     free(rs->bad);
     free(rs);
+}
+
+/* In spite of a damaged journal or table (salvage): what is lost by that is not known page by page. */
+static void tell_older(struct restore *rs)
+{
+    const struct image_diag *d = image_diag(rs->img);
+    char text[160];
+
+    if (d->damage == IMAGE_SOUND)
+        return;
+    if (d->damage == IMAGE_BAD_JOURNAL)
+        snprintf(text, sizeof(text),
+                 "its journal is damaged: this is commit %" PRIu64 ", and commit %" PRIu64 " is lost", d->a,
+                 d->b);
+    else
+        snprintf(text, sizeof(text),
+                 "its header or its table of checksums is damaged: this may not be its last commit");
+    if (rs->how->damage)
+        rs->how->damage(rs->how->arg, NULL, text);
+    rs->result.lost++;
 }
 
 static int restore_begin(const char *image, const struct shmfs_restore *how, struct restore **ret,
@@ -342,6 +432,8 @@ static int restore_begin(const char *image, const struct shmfs_restore *how, str
     r = open_to_read(image, how->salvage, &rs->img, diag);
     if (r == 0)
         r = snapshot_read_head(rs->img, &rs->head, &rs->sb, &rs->l, diag);
+    if (r == 0)
+        tell_older(rs);
     if (r < 0) {
         restore_free(rs);
         return r;
@@ -351,12 +443,17 @@ static int restore_begin(const char *image, const struct shmfs_restore *how, str
 }
 
 /* A region that nobody sees, in memory, if there is damage to be named. */
-int shmfs_image_verify(const char *image, const struct shmfs_restore *how, struct shmfs_restore_result *ret,
+static int verify_once(const char *image, const struct shmfs_restore *how, struct shmfs_restore_result *ret,
                        struct shmfs_diag *diag)
 {
+    struct shmfs_restore only_look = *how;
     struct restore *rs;
     char temp[64];
-    int r = restore_begin(image, how, &rs, diag);
+    int r;
+
+    only_look.salvage = false;
+    only_look.mode = 0600;
+    r = restore_begin(image, &only_look, &rs, diag);
 
     if (r < 0)
         return r;
@@ -367,23 +464,32 @@ int shmfs_image_verify(const char *image, const struct shmfs_restore *how, struc
         unlink(temp);
         r = restore_to(rs, temp, NULL, diag);
     }
-    if (r == -EUCLEAN && is_being_written(image)) {
-        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_IMAGE_BUSY };
-        r = -EBUSY;
-    }
     *ret = rs->result;
     restore_free(rs);
     return r;
 }
 
-int shmfs_image_restore(const char *image, const char *path, const struct shmfs_restore *how,
+int shmfs_image_verify(const char *image, const struct shmfs_restore *how, struct shmfs_restore_result *ret,
+                       struct shmfs_diag *diag)
+{
+    int r, tries = 0;
+    struct stat st;
+
+    *diag = (struct shmfs_diag){ 0 };
+    do {
+        st = look(image);
+        r = verify_once(image, how, ret, diag);
+    } while (read_again(image, &st, ++tries, &r, diag));
+    return r;
+}
+
+static int restore_once(const char *image, const char *path, const struct shmfs_restore *how,
                         struct shmfs_restore_result *ret, struct shmfs_diag *diag)
 {
     struct restore *rs;
     char temp[4096];
     int r;
 
-    *diag = (struct shmfs_diag){ 0 };
     if (snprintf(temp, sizeof(temp), "%s.%ld.new", path, (long)getpid()) >= (int)sizeof(temp))
         return -ENAMETOOLONG;
     r = check_place(path, how->force, diag);
@@ -393,11 +499,25 @@ int shmfs_image_restore(const char *image, const char *path, const struct shmfs_
         return r;
     unlink(temp); /* of who had our number, and died */
     r = restore_to(rs, temp, path, diag);
-    if (r == -EUCLEAN && !how->salvage && is_being_written(image)) {
-        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_IMAGE_BUSY };
-        r = -EBUSY;
-    }
     *ret = rs->result;
     restore_free(rs);
+    return r;
+}
+
+int shmfs_image_restore(const char *image, const char *path, const struct shmfs_restore *how,
+                        struct shmfs_restore_result *ret, struct shmfs_diag *diag)
+{
+    int r, tries = 0;
+    struct stat st;
+
+    *diag = (struct shmfs_diag){ 0 };
+    if (how->salvage && is_locked(image)) {
+        *diag = (struct shmfs_diag){ .reason = SHMFS_REASON_IMAGE_BUSY };
+        return -EBUSY;
+    }
+    do {
+        st = look(image);
+        r = restore_once(image, path, how, ret, diag);
+    } while (read_again(image, &st, ++tries, &r, diag));
     return r;
 }

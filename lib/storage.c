@@ -60,7 +60,7 @@ static struct storage *storage_new(const char *path, bool temporary)
         return NULL;
     s->fd = -1;
     s->path = strdup(path);
-    if (temporary && asprintf(&s->temporary, "%s.new", path) < 0)
+    if (temporary && asprintf(&s->temporary, "%s.shmfs-new", path) < 0)
         s->temporary = NULL;
     if (s->path && (s->temporary || !temporary))
         return s;
@@ -269,9 +269,36 @@ static int sync_directory_of(const char *path)
     return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
+bool storage_is_named(const struct storage *s)
+{
+    return same_file(s->fd, s->path);
+}
+
+int storage_failed(const struct storage *s)
+{
+    return s->failed;
+}
+
+/* Locks what has the name now, so that nobody begins to write it either. It takes on its mode and owner. */
+static int take_over(const struct storage *s, int *ret_fd)
+{
+    struct stat st;
+    int r = open_and_lock(s->path, true, ret_fd);
+
+    if (r < 0)
+        return r == -EBUSY ? r : 0;
+    if (fstat(*ret_fd, &st) == 0)
+        (void)!(fchmod(s->fd, st.st_mode & 0777) < 0 || fchown(s->fd, st.st_uid, st.st_gid) < 0);
+    return 0;
+}
+
 int storage_publish(struct storage *s)
 {
-    int r = step(s, STORAGE_RENAME, 0, NULL, 0);
+    AUTO_CLOSE int before = -1;
+    int r = take_over(s, &before);
+
+    if (r == 0)
+        r = step(s, STORAGE_RENAME, 0, NULL, 0);
 
     if (r == 0)
         r = ended(s, rename(s->temporary, s->path) < 0 ? -errno : 0);

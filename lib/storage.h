@@ -22,7 +22,7 @@ struct storage;
  */
 int storage_open(const char *path, bool write, struct storage **ret_s);
 /*
- * Begins a file that is to be at `path` once it is published; until then it is called PATH.new. One that somebody left
+ * Begins a file that is to be at `path` once it is published; until then it is called PATH.shmfs-new. One that somebody left
  * there when he died is removed. -EBUSY: somebody else is at it; or what open(2) says.
  */
 int storage_create(const char *path, struct storage **ret_s);
@@ -40,8 +40,15 @@ int storage_reserve(struct storage *s, uint64_t off, uint64_t n);
 int storage_resize(struct storage *s, uint64_t size);
 /* All writes so far are durable. */
 int storage_sync(struct storage *s);
-/* A file that was created and synced takes its name, in place of what had it, durably. */
+/*
+ * A file that was created and synced takes its name, in place of what had it, durably. -EBUSY: somebody else writes what has it,
+ * and would go on with a file without a name.
+ */
 int storage_publish(struct storage *s);
+/* Does the name lead to this file still? */
+bool storage_is_named(const struct storage *s);
+/* Why nothing more is written to it: what failed, or 0. */
+int storage_failed(const struct storage *s);
 
 /* For tests: called before each step that changes anything; what it returns, if not 0, the step fails with. */
 enum storage_step {

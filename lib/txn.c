@@ -159,6 +159,7 @@ void txn_slot_free(struct shmfs *fs, uint32_t index)
 {
     struct slot *s = &fs->slots[index];
 
+    gate_forget(fs, index);
     STORE(&s->inc, s->inc + 1); /* stamps of the old owner are void from here on */
     STORE(&s->owner.v, 0);
 }
@@ -263,7 +264,7 @@ static void txn_init(struct txn *t, struct shmfs *fs, uint32_t index)
     t->busy_inode = 0;
     t->now.sec = 0;
     t->freed = false;
-    t->adopted = false;
+    t->adopted = t->covered = false;
     t->recalling = false;
     t->unrecalled = false;
     t->leases = 0;
@@ -466,6 +467,7 @@ static bool bury_who_was_freeing(struct txn *t)
     struct shmfs *fs = t->fs;
     bool buried = false;
 
+    gate_await(fs); /* nobody is buried while it is shut */
     for (uint32_t i = 0; fs->bury != NULL && i < fs->l.nslots; i++) {
         struct procref owner = { LOAD(&fs->slots[i].owner.v) };
 
@@ -482,6 +484,7 @@ int txn_abort_for(struct txn *t, int r)
     int waited;
 
     txn_rollback(t->fs, t->slot);
+    saved_forget(t);
     redo_forget(t);
     sequences_even(t);
     release(t, false);
@@ -511,7 +514,7 @@ void txn_checkpoint(struct txn *t)
     t->now.sec = 0;
     commit_point(t);
     release(t, true);
-    if (gate_is_shut(t->fs) && t->nheld > 0 && !t->adopted) {
+    if (gate_is_shut(t->fs) && t->nheld > 0 && !t->covered) {
         gate_step_out(t->slot);
         gate_pass(t->fs, t->slot);
     }
@@ -560,7 +563,7 @@ static int take_slowly(struct txn *t, struct lockword *w)
 {
     int r;
 
-    if (t->tail > 0 || t->nredo > 0 || t->adopted)
+    if (t->tail > 0 || t->nredo > 0 || t->covered)
         return lock_take(t->fs, w, t->stamp);
     gate_step_out(t->slot);
     for (;;) {
@@ -586,7 +589,8 @@ static int take(struct txn *t, enum held_kind kind, uint32_t id, struct lockword
     ORDER();
     r = lock_try(w, t->stamp) ? 0 : -EAGAIN;
     fence_after_rmw();
-    if (unlikely(r == 0 && n == 0 && gate_is_shut(t->fs)) && !t->adopted) {
+    if (unlikely(r == 0 && n == 0 && gate_is_shut(t->fs)) && !t->covered) {
+        assert(t->tail == 0 && t->nredo == 0);
         gate_step_out(t->slot); /* the first one: it goes back, and is waited for */
         lock_release(w);
         gate_await(t->fs);
@@ -598,6 +602,7 @@ static int take(struct txn *t, enum held_kind kind, uint32_t id, struct lockword
         STORE(&t->slot->nlocks, n);
         return r;
     }
+    assert(t->slot->outside == 0 || t->covered);
     t->held[n] = (struct held){ .word = w, .id = id, .kind = kind };
     t->nheld = n + 1;
     return 0;
@@ -824,10 +829,11 @@ struct lockword *txn_lock_at(struct shmfs *fs, struct offref off, enum held_kind
     return NULL;
 }
 
-void txn_adopt(struct shmfs *fs, uint32_t index, struct txn *t)
+void txn_adopt(struct shmfs *fs, uint32_t index, bool covered, struct txn *t)
 {
     txn_init(t, fs, index);
     t->adopted = true;
+    t->covered = covered;
     t->tail = word_tail(LOAD(&t->slot->word));
 
     uint32_t n = MIN(LOAD(&t->slot->nlocks), (uint32_t)SLOT_LOCKS);

@@ -52,7 +52,8 @@ struct txn {
     uint32_t busy_inode; /* likewise, or 0 */
     struct stamp now;    /* inode_now(); sec 0: not asked yet */
     bool freed;          /* I9: a transaction frees only after its last allocation */
-    bool adopted;        /* an undertaker at work in a dead process's slot */
+    bool adopted;        /* an undertaker at work in a dead process's slot, */
+    bool covered;        /* who is inside the gate by his own */
     bool recalling;      /* found what must be recalled first: it is listed in the slot (lease.h) */
     bool unrecalled;     /* changes what the driver did not drop in time */
     unsigned leases;     /* given to the kernel together with the operation: enum shmfs_lease */
@@ -162,8 +163,11 @@ int txn_rollback(struct shmfs *fs, struct slot *slot);
 int txn_redo_all(struct shmfs *fs, struct slot *slot);
 /* The copying is done: the slot is idle. */
 void txn_redo_end(struct slot *slot);
-/* Slips into a dead owner's slot: the locks that its intents name and its stamp holds become held. */
-void txn_adopt(struct shmfs *fs, uint32_t index, struct txn *ret_t);
+/*
+ * Slips into a dead owner's slot: the locks that its intents name and its stamp holds become held. COVERED: by who is inside the
+ * gate with a slot of his own; else it passes the gate itself.
+ */
+void txn_adopt(struct shmfs *fs, uint32_t index, bool covered, struct txn *ret_t);
 /* Gives a slot that is idle and holds nothing back to the pool. */
 void txn_slot_free(struct shmfs *fs, uint32_t index);
 /* The lock word at OFF, if a lock word may be there; *ret_kind and *ret_id say which. */

@@ -391,7 +391,7 @@ class Interrupted(Large):
         self.asked("snapshot", other, self.image)
         before = self.image.read_bytes()
         for sent in (signal.SIGINT, signal.SIGTERM):
-            said = self.interrupt_once_there("image.new", sent, "snapshot", "--force", self.region, self.image)
+            said = self.interrupt_once_there("image.shmfs-new", sent, "snapshot", "--force", self.region, self.image)
             self.assertEqual(said, f"shmfsctl: interrupted; {self.image} is as it was\n")
             self.assertEqual(self.image.read_bytes(), before)
             self.assertEqual(self.names(), ["image", "other", "region"])
@@ -401,7 +401,7 @@ class Interrupted(Large):
         def forgotten():
             self.image.unlink(missing_ok=True)
             process = self.begin("snapshot", self.region, self.image)
-            self.until(lambda: (self.dir / "image.new").exists() or process.poll() is not None)
+            self.until(lambda: (self.dir / "image.shmfs-new").exists() or process.poll() is not None)
             process.send_signal(signal.SIGINT)
             interrupted, said = self.finish(process, signal.SIGINT)
             self.assertEqual(self.names(), ["region"] if interrupted else ["image", "region"])
@@ -468,7 +468,7 @@ class Progress(Large):
                                    stdout=subprocess.PIPE, stderr=terminal)
         self.processes.append(process)
         os.close(terminal)
-        self.until(lambda: (self.dir / "image.new").exists() or process.poll() is not None)
+        self.until(lambda: (self.dir / "image.shmfs-new").exists() or process.poll() is not None)
         if process.poll() is None:
             process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

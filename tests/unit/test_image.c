@@ -23,7 +23,7 @@ static int begin(void **state)
     strcpy(w->dir, "/dev/shm/shmfs-image.XXXXXX");
     assert_non_null(mkdtemp(w->dir));
     snprintf(w->path, sizeof(w->path), "%s/image", w->dir);
-    snprintf(w->new_path, sizeof(w->new_path), "%s.new", w->path);
+    snprintf(w->new_path, sizeof(w->new_path), "%s.shmfs-new", w->path);
     *state = w;
     return 0;
 }

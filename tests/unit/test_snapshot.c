@@ -475,12 +475,13 @@ static void test_snapshot_names_who_is_stopped_inside(void **state)
 
 static void shut_and_wait(int fd, void *arg)
 {
+    uint64_t word;
     uint32_t slot;
     struct txn t;
 
     fs = api_attach(0);
     MUST(txn_begin(fs, &t));
-    MUST(gate_shut(fs, t.index, t.stamp, &slot));
+    MUST(gate_shut(fs, t.index, &word, &slot));
     pass(fd);
     for (;;)
         pause();
