@@ -157,6 +157,40 @@ static void scribble(int fd, uint64_t page, struct saved *save)
     CHECK_EQ(pwrite(fd, now, IMAGE_PAGE, home_of(page)), IMAGE_PAGE);
 }
 
+static bool is_told_of(const char *path)
+{
+    size_t n = strlen(path);
+
+    for (unsigned i = 0; i < nlines; i++) {
+        if (strncmp(lines[i], path, n) == 0 && lines[i][n] == '|')
+            return true;
+    }
+    return false;
+}
+
+/* Whatever is not as it was was told of; and a name that is not there, by one of the directories above it. */
+static void assert_told_or_same(const char *path, void *arg)
+{
+    char above[PATH_MAX];
+    struct stat st;
+
+    if (is_told_of(path))
+        return;
+    if (shmfs_lstat(restored, path, &st) == 0) {
+        assert_same(path, path);
+        return;
+    }
+    snprintf(above, sizeof(above), "%s", path);
+    while (above[1] != 0) {
+        char *slash = strrchr(above, '/');
+
+        slash[slash == above] = 0;
+        if (is_told_of(above))
+            return;
+    }
+    fail_msg("%s: is not there, and nobody says so", path);
+}
+
 /* `head`: one of the pages is the superblock or of what an image says of itself. */
 static void assert_salvaged(unsigned pages, bool head)
 {
@@ -177,7 +211,12 @@ static void assert_salvaged(unsigned pages, bool head)
     CHECK_EQ(result.damaged, pages);
     CHECK(nlines > 0);
     CHECK_EQ(problems_of(restored_path), 0);
-    shmfs_detach(api_attach_at(restored_path, 0));
+    restored = api_attach_at(restored_path, SHMFS_NOATIME);
+    each_name(fs, "/", assert_told_or_same, NULL);
+    if (!is_told_of("/"))
+        assert_same("/", "/");
+    shmfs_detach(restored);
+    restored = NULL;
     MUST(unlink(restored_path));
 }
 
