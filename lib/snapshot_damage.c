@@ -112,7 +112,7 @@ void salvage_tell_rest(struct salvage *s)
                          first, MIN(first + BLOCK_SIZE / INODE_SIZE, (uint64_t)l->ninodes) - 1);
     }
     if (blocks > 0)
-        salvage_tell(s, NULL, "%" PRIu64 " blocks that nothing leads to any more", blocks);
+        salvage_tell(s, NULL, "damaged blocks that nothing leads to any more: %" PRIu64, blocks);
 }
 
 /* ---- files -------------------------------------------------------------------------------------- */

@@ -195,7 +195,7 @@ static int note_names(struct salvage_map *map, const struct extent *extent, uint
     struct salvage_entry e;
 
     for (unsigned i = 0; b && i < b->count; i++) {
-        if (salvage_slot(b, i, extent->pos, next, &e) && salvage_inode_is(map->s, &e) && e.ino != map->ino)
+        if (salvage_slot(b, i, extent->pos, next, &e) && salvage_inode_is(map->s, &e))
             salvage_set(map->s->named, e.ino);
     }
     return 0;

@@ -51,12 +51,15 @@ static int lose(struct salvage_map *map, uint64_t to)
     return from < to ? map->lost(map, from, to) : 0;
 }
 
-static bool leaf_entry_ok(const struct salvage_map *map, const struct extent *e, uint64_t high)
+static int walk_extent(struct salvage_map *map, const struct extent *e, uint64_t high)
 {
     uint64_t nblocks = region_nblocks(map->s->old);
 
-    return e->pos >= map->at && e->pos < high && e->len != 0 && e->len <= high - e->pos &&
-           region_block_ok(map->s->old, e->blk) && e->len <= nblocks - e->blk.n;
+    if (e->len == 0 || e->len > high - e->pos || !region_block_ok(map->s->old, e->blk) ||
+        e->len > nblocks - e->blk.n)
+        return lose(map, high);
+    map->at = e->pos + e->len;
+    return map->extent(map, e, high);
 }
 
 static int walk_child(struct salvage_map *map, struct extent e, uint32_t level, uint64_t high)
@@ -79,19 +82,15 @@ static int walk_scope(struct salvage_map *map, struct scope scope)
     int r = 0;
 
     for (uint32_t i = 0; i < scope.count && r == 0; i++) {
-        struct extent e = scope.entries[i];
+        const struct extent e = scope.entries[i];
         uint64_t next = i + 1 < scope.count ? MIN(scope.entries[i + 1].pos, scope.high) : scope.high;
 
-        if (scope.level > 0) {
-            map->at = MAX(map->at, MIN(e.pos, scope.high));
-            if (next > map->at)
-                r = walk_child(map, e, scope.level - 1, next);
-        } else if (leaf_entry_ok(map, &e, next)) {
-            map->at = e.pos + e.len;
-            r = map->extent(map, &e, next);
-        } else {
+        if (e.pos < map->at || e.pos >= next) {
             r = lose(map, next);
+            continue;
         }
+        map->at = e.pos; /* before it there is nothing */
+        r = scope.level > 0 ? walk_child(map, e, scope.level - 1, next) : walk_extent(map, &e, next);
     }
     return r;
 }

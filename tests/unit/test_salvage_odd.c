@@ -118,6 +118,98 @@ static void test_salvage_leaves_a_file_of_its_name_alone(void **state)
     assert_same("/dir/file", path);
 }
 
+/* Its content was made before it. */
+static void test_salvage_moves_a_tree_as_a_whole(void **state)
+{
+    uint32_t inner;
+    char path[64];
+
+    put_pattern("/child", 999);
+    MUST(shmfs_mkdir(fs, "/outer", 0755));
+    MUST(shmfs_mkdir(fs, "/outer/inner", 0755));
+    MUST(shmfs_rename(fs, "/child", "/outer/inner/child", 0));
+    inner = (uint32_t)stat_of("/outer/inner").st_ino;
+    assert_true(stat_of("/outer/inner/child").st_ino < inner);
+    make_image();
+    damage_block(inode_of("/outer")->root[0].blk.n);
+    salvage();
+    assert_int_equal(nlines, 2);
+    assert_line("/outer|1 of its 1 names are lost");
+    snprintf(path, sizeof(path), "/lost+found/#%u/child", inner);
+    assert_same("/outer/inner/child", path);
+}
+
+/* Blocks behind the end are not restored; and what one who died has left of an attempt goes. */
+static void test_salvage_leaves_nothing_behind(void **state)
+{
+    struct shmfs_file *file;
+    char left[PATH_MAX];
+    struct stat st;
+
+    put_pattern("/victim", PAGE);
+    put_pattern("/file", PAGE + 1);
+    file = open_file("/file", O_RDWR);
+    MUST(shmfs_fallocate(file, FALLOC_FL_KEEP_SIZE, 0, 50 * PAGE));
+    close_file(file);
+    assert_int_equal(stat_of("/file").st_blocks, 50 * PAGE / 512);
+    make_image();
+    damage_block(block_of("/victim", 0));
+    snprintf(left, sizeof(left), "%s.%d.new.sound", restored_path, (int)getpid());
+    close((int)MUST(open(left, O_WRONLY | O_CREAT, 0600)));
+    salvage();
+    MUST(shmfs_lstat(restored, "/file", &st));
+    assert_int_equal(st.st_blocks, 2 * PAGE / 512);
+    assert_same("/file", "/file");
+    assert_true(access(left, F_OK) < 0);
+}
+
+/* ---- bytes that no operation makes -------------------------------------------------------------- */
+
+static void test_salvage_believes_no_extent_that_overlaps(void **state)
+{
+    struct inode *in;
+    uint32_t blk;
+
+    put_pattern("/victim", PAGE);
+    put_scattered("/holes", 3, 3 * PAGE, 9 * PAGE);
+    in = inode_of("/holes");
+    assert_int_equal(in->map_count, 3);
+    blk = in->root[2].blk.n;
+    in->root[0].len = 4;
+    in->root[2].blk.n = UINT32_MAX;
+    make_image();
+    damage_block(block_of("/victim", 0));
+    salvage();
+    assert_int_equal(nlines, 3);
+    assert_line("/holes|bytes 0 to 12287 cannot be found: its map is damaged");
+    assert_line("/holes|bytes 24576 to 36863 cannot be found: its map is damaged");
+    in = inode_of("/holes");
+    in->root[0].len = 1; /* teardown wants it sound */
+    in->root[2].blk.n = blk;
+    assert_same_bytes("/holes", "/holes", 3 * PAGE, 6 * PAGE, false);
+}
+
+static void test_salvage_believes_no_name_in_a_foreign_bucket(void **state)
+{
+    struct bucket *b;
+    uint64_t key;
+
+    put_pattern("/victim", PAGE);
+    make_many();
+    b = region_known_block(
+        fs, ((struct node *)region_known_block(fs, inode_of("/many")->root[0].blk))->entries[0].blk);
+    key = b->slots[b->count - 1].key;
+    b->slots[b->count - 1].key = KEYS - 1;
+    make_image();
+    damage_block(block_of("/victim", 0));
+    salvage();
+    assert_int_equal(nlines, 3);
+    assert_line("/many|1 of its %u names are lost", MANY);
+    b = region_known_block(
+        fs, ((struct node *)region_known_block(fs, inode_of("/many")->root[0].blk))->entries[0].blk);
+    b->slots[b->count - 1].key = key; /* teardown wants it sound */
+}
+
 /* ---- any pages ---------------------------------------------------------------------------------- */
 
 struct saved {
@@ -258,6 +350,10 @@ int main(void)
         empty_unit(test_salvage_bears_any_depth),
         empty_unit(test_salvage_finds_a_name_for_what_is_lost),
         empty_unit(test_salvage_leaves_a_file_of_its_name_alone),
+        empty_unit(test_salvage_moves_a_tree_as_a_whole),
+        empty_unit(test_salvage_leaves_nothing_behind),
+        empty_unit(test_salvage_believes_no_extent_that_overlaps),
+        empty_unit(test_salvage_believes_no_name_in_a_foreign_bucket),
         salvage_unit(test_salvage_bears_any_pages),
     };
 

@@ -159,6 +159,7 @@ static inline void make_world(void)
     if (geteuid() == 0)
         MUST(shmfs_chown(fs, "/other", 123, 456));
     make_many();
+    MUST(shmfs_link(fs, many_name(100), "/deep/hundred"));
     MUST(shmfs_utimens(fs, "/deep", times, 0));
 }
 
