@@ -2,6 +2,7 @@
 /* What damage of an image means for files; and what can be had in spite of it. */
 #include "snapshot_salvage.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -38,33 +39,38 @@ static void count(struct salvage *s, uint32_t ino, bool hit)
     s->result->files += !hit;
 }
 
+/* Tells under this name what is missing; copies the data to `copy`, if that is not 0. 1: something is missing. */
+static int visit_content(struct salvage *s, const struct salvage_name *name, uint32_t ino, uint32_t copy)
+{
+    bool hit;
+    int r = S_ISREG(inode_at(s->old, ino)->mode) ? salvage_data(s, name, ino, copy) : 0;
+
+    if (r < 0)
+        return r;
+    hit = r > 0;
+    r = salvage_attributes(s, name, ino);
+    return r < 0 ? r : hit || r > 0;
+}
+
 /* All but a directory. Each name of it tells what is missing; it is copied by the first. 1: something else has the name. */
 static int visit_file(struct salvage *s, const struct salvage_name *name, uint32_t ino)
 {
-    const struct inode *in = inode_at(s->old, ino);
-    bool first = !salvage_bit(s->reached, ino), makes = s->sound != NULL, hit = false;
+    bool first = !salvage_bit(s->reached, ino), tells = first || salvage_bit(s->hit, ino), makes;
     char target[BLOCK_SIZE];
-    int r =
-        S_ISLNK(in->mode) && (first || salvage_bit(s->hit, ino)) ? salvage_target(s, name, ino, target) : 0;
+    int lost = 0, r;
 
-    hit = r > 0;
-    makes = makes && !(S_ISLNK(in->mode) && (hit || (!first && s->copies[ino] == 0)));
-    if (r >= 0 && makes)
-        r = salvage_make(s, name, ino, target);
-    else if (r > 0)
-        r = 0;
-    if (r != 0 || (!first && !salvage_bit(s->hit, ino)))
+    target[0] = 0;
+    if (tells && S_ISLNK(inode_at(s->old, ino)->mode))
+        lost = salvage_target(s, name, ino, target);
+    makes = s->sound && !lost;
+    r = makes ? salvage_make(s, name, ino, target) : 0;
+    if (r != 0 || !tells)
         return r;
-    if (S_ISREG(in->mode))
-        r = salvage_data(s, name, ino, first && makes ? s->copies[ino] : 0);
-    hit = hit || r > 0;
-    if (r >= 0)
-        r = salvage_attributes(s, name, ino);
-    hit = hit || r > 0;
+    r = visit_content(s, name, ino, first && makes ? s->copies[ino] : 0);
     if (r < 0 || !first)
         return MIN(r, 0);
     salvage_set(s->reached, ino);
-    count(s, ino, hit);
+    count(s, ino, lost || r > 0);
     return makes ? salvage_finish_copy(s, ino) : 0;
 }
 
