@@ -248,7 +248,6 @@ class Refused(Saved):
         self.assertEqual(self.asked("info", other)["label"], "other")
         self.assertEqual(self.names(), ["image", "region", "restored"])
 
-    @unittest.expectedFailure  # the library's snapshot_salvage() is not there yet
     def test_salvage_says_that_something_is_missing(self):
         self.did("write", "/good", "good", "write", "/bad", "the marker of the bad one")
         self.snapshot()
