@@ -401,7 +401,7 @@ static void expect_marked(struct seat *seat, const uint8_t *at, const void *pc)
     const struct shmfs *fs = seat->fs;
     uint64_t off = (uint64_t)(at - fs->base), page = (off - fs->l.group_desc) / BLOCK_SIZE;
 
-    if (off < fs->l.group_desc || mutant.drop != 0)
+    if (off < fs->l.group_desc || mutant.drop != 0 || script_by_pointer)
         return;
     exam.pc[seat->level->number] = pc;
     exam.at[seat->level->number] = at;

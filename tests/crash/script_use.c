@@ -112,6 +112,8 @@ static long unmap(struct shmfs *fs, uint32_t ino)
     return shmfs_unmap(fs, &nowhere, BLOCK_SIZE);
 }
 
+bool script_by_pointer;
+
 static long poke(struct shmfs *fs, uint32_t ino, uint64_t off, size_t n, unsigned seed)
 {
     for (uint64_t at = off; at < off + n; at++) {
@@ -125,7 +127,9 @@ static long poke(struct shmfs *fs, uint32_t ino, uint64_t off, size_t n, unsigne
             return -ENXIO;
         void *volatile to = fs->blocks + (uint64_t)blk.n * BLOCK_SIZE + at % BLOCK_SIZE;
         volatile size_t one = 1;
+        script_by_pointer = true;
         memcpy(to, &byte, one); /* a call, and so seen */
+        script_by_pointer = false;
     }
     return 0;
 }
