@@ -43,7 +43,7 @@ struct script_result {
 
 /* Whom `other` means; the inode that is called ".". */
 extern struct procref script_other;
-extern bool script_by_pointer; /* a program stores to what it has mapped: of that, nobody knows */
+extern volatile bool script_by_pointer; /* a program stores to what it has mapped: of that, nobody knows */
 extern uint32_t script_held;
 
 /* ANY: errors are no failure. */

@@ -112,7 +112,7 @@ static long unmap(struct shmfs *fs, uint32_t ino)
     return shmfs_unmap(fs, &nowhere, BLOCK_SIZE);
 }
 
-bool script_by_pointer;
+volatile bool script_by_pointer;
 
 static long poke(struct shmfs *fs, uint32_t ino, uint64_t off, size_t n, unsigned seed)
 {
