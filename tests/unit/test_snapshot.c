@@ -505,6 +505,68 @@ static void test_snapshot_a_dead_or_stopped_one_opens_the_gate(void **state)
     assert_int_equal(fs->rt->gate, 0);
 }
 
+/* A transaction that is undone, and waits for a busy group while the gate is shut, is inside again when it goes on. */
+static void *open_when_it_waits(void *slot)
+{
+    while (LOAD(&((struct slot *)slot)->outside) == 0)
+        usleep(100);
+    CHECK(gate_open(fs, LOAD(&fs->rt->gate)));
+    return NULL;
+}
+
+static void test_snapshot_who_is_undone_at_the_gate_comes_in_again(void **state)
+{
+    struct shmfs *other = api_attach(0);
+    uint64_t word = UINT64_C(99) << 16;
+    pthread_t opener;
+    struct txn t, late;
+
+    MUST(txn_begin(other, &late)); /* in whose name the gate is shut */
+    word |= late.index + 1;
+    MUST(txn_begin(fs, &t));
+    MUST(txn_lock_inode(&t, ROOT_INO));
+    inode_edit(&t, ROOT_INO)->mode ^= 0100;
+    t.busy_group = 0;
+    STORE(&fs->rt->gate, word);
+    CHECK_EQ(pthread_create(&opener, NULL, open_when_it_waits, t.slot), 0);
+    assert_int_equal(txn_abort_for(&t, -EAGAIN), -EAGAIN);
+    CHECK_EQ(pthread_join(opener, NULL), 0);
+    assert_int_equal(t.slot->outside, 0);
+    assert_int_equal(t.slot->nlocks, 0);
+    txn_abort(&late);
+    shmfs_detach(other);
+}
+
+/* Marks that come while others are taken, as by one whose gate was opened by force, are found the next time. */
+static uint64_t mark_meanwhile, found_pages;
+
+static void mark_then(void *arg, uint64_t page, uint64_t bits)
+{
+    found_pages += (uint64_t)__builtin_popcountll(bits);
+    if (mark_meanwhile != UINT64_MAX)
+        dirty_mark_at(fs, fs->l.group_desc + mark_meanwhile * BLOCK_SIZE, 1);
+    mark_meanwhile = UINT64_MAX;
+}
+
+static void test_snapshot_marks_are_not_lost_by_a_forced_gate(void **state)
+{
+    for (uint64_t other = 0; other < 200; other += 3) { /* in the same word, before it, behind it */
+        uint64_t from = 0;
+
+        mark_meanwhile = UINT64_MAX;
+        while (dirty_take(fs, &from, UINT32_MAX, mark_then, NULL))
+            continue;
+        dirty_mark_at(fs, fs->l.group_desc + 100 * BLOCK_SIZE, 1);
+        mark_meanwhile = other;
+        found_pages = 0;
+        assert_false(dirty_take(fs, &from, UINT32_MAX, mark_then, NULL));
+        uint64_t now = found_pages;
+        assert_false(dirty_take(fs, &from, UINT32_MAX, mark_then, NULL));
+        assert_true(now >= 1);
+        assert_int_equal(found_pages, 2);
+    }
+}
+
 /* ---- errors ------------------------------------------------------------------------------------------- */
 
 static int steps_left, error_given;
@@ -608,6 +670,100 @@ static void test_snapshot_refuses_what_is_not_its_image(void **state)
     assert_int_equal(diag.reason, SHMFS_REASON_NOT_IMAGE);
 }
 
+/* Who writes an image is not left with a file that has no name: neither by another who makes one there, nor by rm. */
+static void test_snapshot_an_image_keeps_its_name_while_it_is_written(void **state)
+{
+    struct shmfs_snapshot *other = open_at(image_path, 0);
+    struct shmfs_snapshot_result result;
+    struct shmfs_diag diag;
+
+    snapshot = open_at(image_path, 0); /* both would make it */
+    take(snapshot);
+    assert_int_equal(shmfs_snapshot_take(other, false, NULL, &result, &diag), -EBUSY);
+    assert_int_equal(diag.reason, SHMFS_REASON_IMAGE_BUSY);
+    shmfs_snapshot_close(other);
+    put_text("a", "1");
+    take(snapshot);
+    restore(image_path);
+    assert_restored("a", "1");
+    MUST(unlink(image_path));
+    put_text("a", "2");
+    assert_true(take(snapshot).fresh);
+    restore(image_path);
+    assert_restored("a", "2");
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char command[256];
+
+    snprintf(command, sizeof(command), "cp %s %s", from, to);
+    CHECK_EQ(system(command), 0);
+}
+
+/* Copies of one image that went different ways do not pass for each other. */
+static void test_snapshot_a_copy_of_an_image_is_another(void **state)
+{
+    put_bytes("large", 'x', MIB);
+    snapshot = open_at(image_path, 0);
+    take(snapshot);
+    shmfs_snapshot_close(snapshot);
+    copy_file(image_path, second_image);
+    snapshot = open_at(second_image, 0);
+    put_text("a", "1");
+    take(snapshot);
+    shmfs_snapshot_close(snapshot);
+    snapshot = open_at(image_path, 0);
+    put_text("a", "2");
+    take(snapshot); /* has as many commits now as the copy */
+    shmfs_snapshot_close(snapshot);
+    snapshot = open_at(second_image, 0);
+    take(snapshot);
+    assert_same_pages(second_image);
+}
+
+/* One attach makes one snapshot at a time, whoever asks. */
+static struct shmfs_snapshot *second_snapshot;
+static int second_result;
+
+static int take_another(void *arg, uint64_t done, uint64_t total)
+{
+    struct shmfs_snapshot_result result;
+    struct shmfs_diag diag;
+
+    second_result = shmfs_snapshot_take(second_snapshot, false, NULL, &result, &diag);
+    return 0;
+}
+
+static void test_snapshot_one_at_a_time(void **state)
+{
+    const struct shmfs_progress progress = { .step = take_another };
+    struct shmfs_snapshot_result result;
+    struct shmfs_diag diag;
+
+    put_bytes("large", 'x', 8 * MIB);
+    snapshot = open_at(image_path, 0);
+    second_snapshot = open_at(second_image, 0);
+    second_result = 0;
+    MUST(shmfs_snapshot_take(snapshot, false, &progress, &result, &diag));
+    assert_int_equal(second_result, -EBUSY);
+    take(second_snapshot);
+    assert_same_pages(image_path);
+    assert_same_pages(second_image);
+    shmfs_snapshot_close(second_snapshot);
+}
+
+/* Nothing has changed: nothing is written, and it is told at once. */
+static void test_snapshot_of_no_change_is_no_commit(void **state)
+{
+    put_text("a", "1");
+    snapshot = open_at(image_path, 0);
+    uint64_t sequence = take(snapshot).sequence;
+    struct shmfs_snapshot_result r = take(snapshot);
+    assert_int_equal(r.sequence, sequence);
+    assert_int_equal(r.written, 0);
+}
+
 /* ---- fsync --------------------------------------------------------------------------------------------- */
 
 static void *decide(void *arg)
@@ -680,6 +836,12 @@ int main(void)
         snapshot_unit(test_snapshot_restore_finishes_what_was_under_way),
         snapshot_unit(test_snapshot_names_who_is_stopped_inside),
         snapshot_unit(test_snapshot_a_dead_or_stopped_one_opens_the_gate),
+        snapshot_unit(test_snapshot_who_is_undone_at_the_gate_comes_in_again),
+        snapshot_unit(test_snapshot_marks_are_not_lost_by_a_forced_gate),
+        snapshot_unit(test_snapshot_an_image_keeps_its_name_while_it_is_written),
+        snapshot_unit(test_snapshot_a_copy_of_an_image_is_another),
+        snapshot_unit(test_snapshot_one_at_a_time),
+        snapshot_unit(test_snapshot_of_no_change_is_no_commit),
         snapshot_unit(test_snapshot_a_failing_disk_loses_nothing),
         snapshot_unit(test_snapshot_that_is_given_up_leaves_the_old_image),
         snapshot_unit(test_snapshot_refuses_what_is_not_its_image),
