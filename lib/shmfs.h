@@ -194,7 +194,12 @@ int shmfs_fallocate(struct shmfs_file *file, int mode, off_t off, off_t len);
 /* As lseek(2) with SEEK_DATA and SEEK_HOLE; -ENXIO. */
 off_t shmfs_lseek_data(struct shmfs_file *file, off_t off);
 off_t shmfs_lseek_hole(struct shmfs_file *file, off_t off);
-/* Memory is all there is as yet: succeeds, and keeps nothing over a reboot. */
+/*
+ * Where the region is mounted with -o image=: returns once all that was changed in the filesystem before is in the image, on disk (of
+ * what is stored through pointers, as of shmfs_msync()). -EIO: who kept the image is dead; -EIO, -ENOSPC, -EROFS and
+ * others: what kept the snapshot from being made; -EBUSY: a process is stopped in the middle of a change. Without an image memory is
+ * all there is: 0. Calls of any number of threads and processes share a snapshot. A crash in it leaves this snapshot or the one before.
+ */
 int shmfs_fsync(struct shmfs_file *file);
 int shmfs_fchmod(struct shmfs_file *file, mode_t mode);
 int shmfs_fchown(struct shmfs_file *file, uid_t uid, gid_t gid);

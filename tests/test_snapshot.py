@@ -3,8 +3,11 @@
 """shmfsctl snapshot, restore and image as a user meets them: what is saved comes back, what is damaged is
 refused, and whoever is interrupted leaves things as they were."""
 import contextlib
+import hashlib
 import json
+import lzma
 import os
+import pathlib
 import pty
 import random
 import signal
@@ -497,6 +500,37 @@ class Progress(Large):
             shown, stdout = self.stopped_for_a_while("--json")
             self.assertEqual(shown, "")
             self.assertEqual(json.loads(stdout)["commit"], 1)
+
+
+class OldImages(Saved):
+    """One image of each version of the format is kept: whatever comes later restores it."""
+
+    VERSIONS = (4,)
+
+    def expected(self, region):
+        """Path to hash, mode, links and size, as the image has it of itself."""
+        for line in self.ctl("cat", region, "/MANIFEST").stdout.decode().splitlines():
+            digest, mode, links, size, path = line.split(" ", 4)
+            yield path, digest, int(mode, 8), int(links), int(size)
+
+    def test_every_version_is_restored(self):
+        for version in self.VERSIONS:
+            packed = pathlib.Path(__file__).parent / "images" / f"image-v{version}.xz"
+            self.image.write_bytes(lzma.decompress(packed.read_bytes()))
+            info = self.asked("image", "info", self.image)
+            self.assertEqual((info["version"], info["label"], info["commit"]), (version, "sample", 2))
+            self.asked("restore", self.image, self.restored)
+            self.sound(self.restored)
+            files = list(self.expected(self.restored))
+            self.assertGreater(len(files), 300)
+            for path, digest, mode, links, size in files:
+                st = self.asked("stat", self.restored, path)["files"][0]
+                self.assertEqual(int(st["mode"], 8), mode & 0o7777, path)
+                if stat.S_ISREG(mode):
+                    content = self.ctl("cat", self.restored, path).stdout
+                    self.assertEqual((st["links"], st["size"]), (links, size), path)
+                    self.assertEqual(hashlib.sha256(content).hexdigest(), digest, path)
+            self.restored.unlink()
 
 
 if __name__ == "__main__":
