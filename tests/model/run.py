@@ -6,7 +6,7 @@ A scenario is a model with macros that bound it. It must verify without an error
 with one more macro, which breaks one rule of the protocol; it must give the error that is named. Without
 arguments all models are run; with --trail, what a mutant does is shown step by step:
 
-    run.py [lock] [use] [lease]
+    run.py [lock] [use] [lease] [gate]
     run.py --trail burial NO_STAMP_CHECK
 """
 import argparse
@@ -45,6 +45,8 @@ SCENARIOS = {
     "same-twice": ("lease", "-DTWICE -DREADS=1", SAFETY),
     "late": ("lease", "-DSTOPS -DDEATHS=1 -DREADS=0", SAFETY),
     "after-late": ("lease", "-DSTOPS -DROUNDS=2 -DREADS=0", SAFETY),
+    "gate": ("gate", "-DROUNDS=1", SAFETY),
+    "gate-apart": ("gate", "-DROUNDS=1 -DAPART", SAFETY),
     "turns": ("lease", "-DPAGES=1 -DREADS=1 -DSTAYS_COOL", PROGRESS),
 }
 
@@ -95,6 +97,12 @@ MUTANTS = [
     ("late", "NO_RESYNC", ASSERTION, "who buries a writer that did not wait has all dropped"),
     ("late", "NOTED_LATE", ASSERTION, "a change that was not recalled is noted before it is made"),
     ("late", "NOTE_CLEARED_FIRST", ASSERTION, "the note stays until all is to be dropped"),
+    ("gate", "NO_LOOK", ASSERTION, "who has his first lock looks at the gate"),
+    ("gate", "NO_LOOK_AFTER_SLEEP", ASSERTION, "who was outside for a sleep looks at it when he comes in"),
+    ("gate", "KEEPS_TAIL", ASSERTION, "a log that was undone is empty"),
+    ("gate", "INSIDE_WHILE_ASLEEP", STUCK, "who has changed nothing is outside while he sleeps"),
+    ("gate", "KEEPS_FIRST", STUCK, "the first lock is given back at the gate: it may be a group's"),
+    ("gate-apart", "STOPS_WITH_GROUP", STUCK, "a checkpoint lets go of groups before it stops at the gate"),
     ("after-late", "LATE_STAYS", ASSERTION, "that the driver was late counts while it is late"),
 ]
 
