@@ -20,9 +20,9 @@
 #define TRIMMER 2
 #define SLOTS 3
 #ifdef APART
-#define INODE p /* each writer has an inode of his own */
+#define INODE_OF(who) (who) /* each writer has an inode of his own */
 #else
-#define INODE 0
+#define INODE_OF(who) 0
 #endif
 #define GROUP 2
 
@@ -112,7 +112,7 @@ inline start_again(p)
 #ifndef KEEPS_TAIL
     tail[p] = false;
 #endif
-    GIVE(INODE);
+    GIVE(mine);
     intent[p] = false;
     take(p, GROUP, true);
     GIVE(GROUP);
@@ -122,7 +122,7 @@ inline start_again(p)
 
 proctype writer(byte p)
 {
-    byte rounds = 0;
+    byte mine = INODE_OF(p), rounds = 0;
     bool begun = false; /* again */
 
     do
@@ -130,7 +130,7 @@ proctype writer(byte p)
     :: else ->
        rounds++;
 again:
-       take(p, INODE, true);
+       take(p, mine, true);
        STORE(p);
        if
        :: true ->
@@ -152,7 +152,7 @@ again:
 #endif
           STORE(p);
           COMMIT(p);
-          GIVE(INODE);
+          GIVE(mine);
           intent[p] = false
        :: !begun -> /* the group was busy, when it was only tried */
           begun = true;
