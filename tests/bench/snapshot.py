@@ -18,6 +18,7 @@ The pause is what `shmfsctl snapshot --json` says: the longest time that the gat
 """
 import argparse
 import contextlib
+import glob
 import json
 import os
 import random
@@ -54,6 +55,7 @@ LINES = [
     ('restore', 'restore', 'rsync', None),
 ]
 PAUSE_TARGET_NS = 5e6
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 # ---- files ------------------------------------------------------------------------------------------
@@ -131,7 +133,8 @@ def writer(tree, top):
     if pid == 0:
         status = 1
         try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in ENDS:
+                signal.signal(number, signal.SIG_DFL)
             data = random.Random(pid).randbytes(max(tree.sizes.values()) + PAGE)
             while os.getppid() != 1:
                 name = random.choice(names)
@@ -312,8 +315,8 @@ class Bench:
             os.unlink(self.restored)
 
     def clean(self):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.restored)
+        for path in glob.glob(glob.escape(self.restored) + '*'):  # and what a killed restore left
+            os.unlink(path)
 
 
 # ---- figures ----------------------------------------------------------------------------------------
@@ -432,7 +435,7 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDS:
         signal.signal(number, lambda *_: sys.exit(1))
     place = tempfile.mkdtemp(prefix='shmfs-bench-')
     disk, bench, targets = None, None, []
@@ -450,7 +453,7 @@ def main():
         return 1
     finally:
         # Whatever ended this, all of it goes, also if somebody is impatient.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in ENDS:
             signal.signal(number, signal.SIG_IGN)
         if bench:
             bench.clean()
