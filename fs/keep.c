@@ -125,7 +125,7 @@ static void *work(void *data)
     int64_t next = now_ms(); /* the first one at once: then there is an image */
 
     while (!k->ending) {
-        int64_t left = k->every_ms == 0 ? LONGEST_MS : next - now_ms();
+        int64_t left = k->every_ms == 0 && next == 0 ? LONGEST_MS : next - now_ms();
         uint64_t wanted = shmfs_sync_wanted(k->fs, left <= 0           ? 0
                                                    : left < LONGEST_MS ? (int)left
                                                                        : LONGEST_MS);

@@ -279,7 +279,7 @@ static int run(const struct options *o, const char *mountpoint, int ready_fd)
         return STATUS_FAILED;
     status = serve_mount(&m, ready_fd);
     /* What was asked for concerns a mount that there was; without one, nothing has happened. */
-    store_close(&m.store, status == STATUS_OK ? o->dispose && !m.unkept : m.store.made);
+    store_close(&m.store, status == STATUS_OK ? o->dispose && !m.unkept : m.store.made || m.store.restored);
     return status;
 }
 

@@ -186,6 +186,7 @@ static int restore_region(struct store *s, bool force)
     if (localtime_r(&info.when.tv_sec, &tm))
         strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
     say("%s: restored from %s as of %s", s->path, s->image, when);
+    s->restored = true;
     return 0;
 }
 

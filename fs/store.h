@@ -14,6 +14,7 @@ struct store {
     char *path;     /* full */
     char *image;    /* likewise, of the image that it is kept in; or NULL */
     bool made;      /* just now, by us */
+    bool restored;  /* likewise, from the image */
     bool readonly;  /* attached without being the driver: the file may not be written */
     bool untrusted; /* others than the caller can write it, whatever they like */
     dev_t dev;      /* which file it was */

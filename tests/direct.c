@@ -4,9 +4,13 @@
  * file for the mount to read.
  *   direct WHERE read PATH            prints the file
  *   direct WHERE write PATH TEXT      makes it
+ *   direct WHERE sync PATH TEXT [PID] makes it, has it synced, and stops that process at once
  *   direct WHERE inode PATH           prints the inode number that it has
  */
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "shmfs.h"
@@ -32,7 +36,7 @@ static int read_file(struct shmfs *fs, const char *path)
     return shmfs_close(file) < 0;
 }
 
-static int write_file(struct shmfs *fs, const char *path, const char *text)
+static int write_file(struct shmfs *fs, const char *path, const char *text, bool sync, pid_t stop)
 {
     struct shmfs_file *file;
     int r = shmfs_open(fs, path, O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
@@ -42,6 +46,11 @@ static int write_file(struct shmfs *fs, const char *path, const char *text)
     ssize_t n = shmfs_pwrite(file, text, strlen(text), 0);
     if (n < 0)
         return fail(path, n);
+    r = sync ? shmfs_fsync(file) : 0;
+    if (stop > 0)
+        kill(stop, SIGSTOP);
+    if (r < 0)
+        return fail(path, r);
     return shmfs_close(file) < 0;
 }
 
@@ -70,7 +79,9 @@ int main(int argc, char **argv)
     if (strcmp(argv[2], "read") == 0)
         rc = read_file(fs, argv[3]);
     else if (strcmp(argv[2], "write") == 0 && argc == 5)
-        rc = write_file(fs, argv[3], argv[4]);
+        rc = write_file(fs, argv[3], argv[4], false, 0);
+    else if (strcmp(argv[2], "sync") == 0 && argc >= 5)
+        rc = write_file(fs, argv[3], argv[4], true, argc > 5 ? (pid_t)atoi(argv[5]) : 0);
     else if (strcmp(argv[2], "inode") == 0)
         rc = print_number(fs, argv[3]);
     shmfs_detach(fs);

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # one_line WHAT PATH COMMAND...: the command must fail with exactly one line on stderr that names PATH, matches the
 # extended regular expression WHAT, and says a way out (what comes after "; ", or in words like 'mkfs.shmfs').
+# Its exit status is in ONE_LINE_STATUS.
 one_line() {
     local what=$1 path=$2 rc=0 lines pid
     shift 2
@@ -10,6 +11,8 @@ one_line() {
     T_OWN_PIDS+=("$pid")
     wait_for 60 gone $pid || fail "$*: hangs"
     wait $pid || rc=$?
+    # shellcheck disable=SC2034
+    ONE_LINE_STATUS=$rc
     [ $rc != 0 ] || fail "$*: exit 0, should have failed"
     [ $rc -lt 126 ] || fail "$*: exit $rc: $(cat "$W/stderr")"
     lines=$(wc -l <"$W/stderr")
