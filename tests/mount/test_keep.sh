@@ -133,8 +133,8 @@ syncs() {
     # shellcheck disable=SC2086
     sync_ways cache=coherent $ways
     [ "$WHO" = root ] || return 0
-    # shellcheck disable=SC2046 # the kernel sends no FSYNC for these
-    sync_ways cache=none $(tr ' ' '\n' <<<"$ways" | grep -v SYNC)
+    # shellcheck disable=SC2086 # here the kernel sends no FSYNC for O_SYNC, only the flag with the WRITE
+    sync_ways cache=none $ways
     # Nobody else may write there, and what the kernel still has of one file is not synced with another.
     # shellcheck disable=SC2046
     sync_ways cache=writeback $(tr ' ' '\n' <<<"$ways" | grep -vxE 'direct|rename|.*-of-.*')
@@ -553,7 +553,18 @@ taken_away() {
             rm "$ODD"
         fi
     done
-    fs_end
+    # Also where there is nothing to be written to it.
+    for how in 'mv "$IMAGE" "$ODD"' 'rm "$IMAGE"'; do
+        eval "$how"
+        in_tree 'sync file'
+        [ -e "$IMAGE" ] || fail "$how, nothing changed: fsync says 0, and there is no image"
+        image_has file after || fail "$how, nothing changed: fsync says 0, and the image has '$(has file)'"
+    done
+    rm -f "$IMAGE" "$ODD"
+    fs_umount
+    [ -e "$IMAGE" ] || fail "rm, nothing changed: unmounted, and there is no image"
+    restore "$IMAGE"
+    [ "$(has file)" = after ] || fail "rm, unmounted: the image has '$(has file)'"
     fresh
     note "the image is taken away"
 }
