@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "keep.h"
 #include "say.h"
@@ -16,6 +17,7 @@ struct waiter {
     struct waiter *next;
     fuse_req_t req;
     uint64_t ticket;
+    size_t written; /* of a write that is to be synced; 0: an fsync */
 };
 
 struct keep {
@@ -95,13 +97,16 @@ static void decide(struct keep *k, uint64_t ticket, int r)
     while (w) {
         struct waiter *next = w->next;
 
-        fuse_reply_err(w->req, -r);
+        if (r == 0 && w->written > 0)
+            fuse_reply_write(w->req, w->written);
+        else
+            fuse_reply_err(w->req, -r);
         free(w);
         w = next;
     }
 }
 
-void keep_fsync(struct keep *k, fuse_req_t req)
+static void answer_later(struct keep *k, fuse_req_t req, size_t written)
 {
     struct waiter *w = malloc(sizeof(*w));
 
@@ -110,11 +115,22 @@ void keep_fsync(struct keep *k, fuse_req_t req)
         return;
     }
     w->req = req;
+    w->written = written;
     pthread_mutex_lock(&k->mutex);
     w->next = k->waiters;
     k->waiters = w;
     w->ticket = shmfs_sync_ticket(k->fs); /* seen by who decides it only after this lock */
     pthread_mutex_unlock(&k->mutex);
+}
+
+void keep_fsync(struct keep *k, fuse_req_t req)
+{
+    answer_later(k, req, 0);
+}
+
+void keep_written(struct keep *k, fuse_req_t req, size_t n)
+{
+    answer_later(k, req, n);
 }
 
 /* ---- the thread ----------------------------------------------------------------------------------- */
@@ -146,6 +162,7 @@ static void *work(void *data)
 bool keep_open(struct shmfs *fs, const char *path, double sync_seconds, struct keep **ret)
 {
     struct keep *k = calloc(1, sizeof(*k));
+    struct shmfs_snapshot_result result;
     struct shmfs_diag diag;
     char text[1024];
     int r = -ENOMEM;
@@ -156,8 +173,13 @@ bool keep_open(struct shmfs *fs, const char *path, double sync_seconds, struct k
         pthread_mutex_init(&k->mutex, NULL);
         k->path = strdup(path);
     }
-    if (k && k->path)
+    if (k && k->path) {
+        bool there = access(path, F_OK) == 0;
+
         r = shmfs_snapshot_open(fs, path, SHMFS_SNAPSHOT_KEEP, &k->snapshot, &diag);
+        if (r == 0 && !there) /* that it can be made is known before the mount is there */
+            r = shmfs_snapshot_take(k->snapshot, false, NULL, &result, &diag);
+    }
     if (r == 0) {
         *ret = k;
         return true;
@@ -165,8 +187,10 @@ bool keep_open(struct shmfs *fs, const char *path, double sync_seconds, struct k
     if (r == -ENOMEM)
         diag = (struct shmfs_diag){ 0 };
     say("%s", shmfs_diag_text(&diag, r, path, text, sizeof(text)));
-    if (k)
+    if (k) {
+        shmfs_snapshot_close(k->snapshot);
         free(k->path);
+    }
     free(k);
     return false;
 }
@@ -187,6 +211,7 @@ bool keep_close(struct keep *k)
         uint64_t wanted;
 
         k->ending = true;
+        shmfs_sync_ticket(k->fs); /* which wakes it */
         pthread_join(k->thread, NULL);
         wanted = shmfs_sync_wanted(k->fs, 0);
         if (wanted != 0 || shmfs_snapshot_is_due(k->snapshot))

@@ -19,6 +19,8 @@ bool keep_open(struct shmfs *fs, const char *path, double sync_seconds, struct k
 int keep_start(struct keep *keep);
 /* Answers the request once all that was changed until now is in the image. From any thread, does not wait. */
 void keep_fsync(struct keep *keep, fuse_req_t req);
+/* The same for a write of n > 0 bytes that is to be durable when it is answered. */
+void keep_written(struct keep *keep, fuse_req_t req, size_t n);
 /* The last snapshot, if it was started, and the end. False: it failed, as was said, and the region alone has everything. */
 bool keep_close(struct keep *keep);
 

@@ -159,6 +159,9 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
         shmfs_lease_half_done(d->fs, (uint32_t)ino);
     if (n < 0)
         op_error(req, (int)n);
+    else if (d->keep && d->cache == CACHE_NONE && n > 0 && (fi->flags & (O_SYNC | O_DSYNC)))
+        keep_written(d->keep, req,
+                     (size_t)n); /* after a write that passes its cache by, the kernel asks for no fsync */
     else
         fuse_reply_write(req, (size_t)n);
 }

@@ -108,7 +108,7 @@ static const char *plain_reason(enum shmfs_reason reason)
     case SHMFS_REASON_IMAGE_TABLE:
         return "its table of checksums is damaged; " SALVAGE;
     case SHMFS_REASON_IMAGE_OTHER:
-        return "holds another filesystem; choose another path; '--force' replaces it";
+        return "holds another filesystem; choose another path, or remove it first";
     case SHMFS_REASON_IMAGE_BUSY:
         return "another process writes it at this moment; unmount what keeps it, or try again";
     case SHMFS_REASON_SNAPSHOT_BUSY:

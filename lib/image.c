@@ -109,9 +109,14 @@ const uint8_t *image_uuid(const struct image *img)
     return img->uuid;
 }
 
+bool image_is_named(const struct image *img)
+{
+    return storage_is_named(img->file);
+}
+
 int image_failed(const struct image *img)
 {
-    return storage_failed(img->file);
+    return img->damaged ? -EUCLEAN : storage_failed(img->file);
 }
 
 uint64_t image_root_hash(struct image *img)
@@ -381,7 +386,7 @@ int image_commit(struct image *img)
     if (seen_write(img) == 0)
         img->seen_new = true;
     if (img->tail - img->journal > IMAGE_JOURNAL_LIMIT)
-        image_settle(img);
+        img->damaged = image_settle(img) == -EUCLEAN;
     return 0;
 }
 

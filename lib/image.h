@@ -57,6 +57,7 @@ uint64_t image_npages(const struct image *img);
 uint64_t image_used(const struct image *img);       /* pages that are no holes, with what was put */
 uint64_t image_sequence(const struct image *img);   /* of the last commit */
 const uint8_t *image_uuid(const struct image *img); /* 16 bytes; a fresh image has its own */
+bool image_is_named(const struct image *img);       /* its path leads to it */
 int image_failed(const struct image *img);          /* what ended the use of the file (S5), or 0 */
 uint64_t image_root_hash(
     struct image *img); /* over all pages, as of the last commit: for who has put nothing since */

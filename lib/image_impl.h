@@ -23,6 +23,7 @@ struct image {
     struct storage *file;
     enum image_mode mode;
     bool fresh;    /* not published yet: pages go home at once */
+    bool damaged;  /* a page of it that was to be copied home is: a fresh one must take its place */
     bool seen_new; /* `seen` was written, and not synced */
     uint8_t uuid[16];
     struct image_diag diag;

@@ -121,9 +121,14 @@ int image_table_read(struct image *img)
         return -ENOMEM;
     for (uint64_t first = 0; first < img->nblocks && table_at(first) < storage_size(img->file);
          first += STEP) {
-        uint64_t n = MIN((uint64_t)STEP, img->nblocks - first);
-        int r = storage_read(img->file, table_at(first), tables, n * sizeof(*tables));
+        uint64_t data = storage_next_data(img->file, table_at(first)), n;
+        int r;
 
+        if (data >= table_at(img->nblocks))
+            break;
+        first = (data - table_at(0)) / IMAGE_BLOCK;
+        n = MIN((uint64_t)STEP, img->nblocks - first);
+        r = storage_read(img->file, table_at(first), tables, n * sizeof(*tables));
         if (r < 0)
             return r;
         for (uint64_t i = 0; i < n; i++) {

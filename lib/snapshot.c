@@ -215,7 +215,7 @@ static int copy_rest(struct shmfs_snapshot *s)
             bool is_free = snapshot_is_free(fs, page);
 
             if (!is_free)
-                memcpy(s->pages + s->npages * BLOCK_SIZE, snapshot_bytes(fs, page), BLOCK_SIZE);
+                snapshot_copy(s, page, s->pages + s->npages * BLOCK_SIZE);
             /* The highest bit: it is a hole by now. */
             s->numbers[s->npages++] = snapshot_page(page) | (uint64_t)is_free << 63;
             if (s->npages % HOLD_PAGES == 0)
@@ -230,18 +230,16 @@ static int copy_rest(struct shmfs_snapshot *s)
 
 static int rest_room(struct shmfs_snapshot *s, uint64_t pages)
 {
-    uint64_t room = MAX(pages, (uint64_t)GATE_PAGES);
-
-    if (room <= s->pages_room)
+    if (pages <= s->pages_room)
         return 0;
     free(s->pages);
     free(s->numbers);
-    s->pages = malloc(room * BLOCK_SIZE);
-    s->numbers = malloc(room * sizeof(*s->numbers));
-    s->pages_room = s->pages && s->numbers ? room : 0;
+    s->pages = malloc(pages * BLOCK_SIZE);
+    s->numbers = malloc(pages * sizeof(*s->numbers));
+    s->pages_room = s->pages && s->numbers ? pages : 0;
     if (s->pages_room == 0)
         return -ENOMEM;
-    memset(s->pages, 0xff, room * BLOCK_SIZE); /* no faults at the gate */
+    memset(s->pages, 0xff, pages * BLOCK_SIZE); /* no faults at the gate */
     return 0;
 }
 
@@ -251,7 +249,7 @@ static int rest_room(struct shmfs_snapshot *s, uint64_t pages)
  */
 static int visit_gate(struct shmfs_snapshot *s, uint64_t *from, bool last, struct shmfs_diag *diag)
 {
-    uint64_t room = last ? s->pages_room : GATE_PAGES, since;
+    uint64_t room = last ? s->pages_room : MIN(s->pages_room, (uint64_t)GATE_PAGES), since;
     bool whole = *from == 0, more, little;
     size_t before = s->nwords;
     int r, opened;
@@ -273,7 +271,7 @@ static int visit_gate(struct shmfs_snapshot *s, uint64_t *from, bool last, struc
 static int make_rounds(struct shmfs_snapshot *s, struct shmfs_diag *diag)
 {
     uint64_t from = 0;
-    int r = rest_room(s, 0);
+    int r = rest_room(s, MIN(snapshot_marked(s->fs) * 5 / 4 + 64, (uint64_t)GATE_PAGES));
 
     for (int round = 0; r == 0; round += from == 0) {
         bool last = round >= ROUNDS_MAX;
@@ -281,6 +279,8 @@ static int make_rounds(struct shmfs_snapshot *s, struct shmfs_diag *diag)
         s->squeeze = round > SQUEEZE_ROUND ? (unsigned)(round - SQUEEZE_ROUND) : 0;
         if (last)
             r = rest_room(s, snapshot_marked(s->fs) * 5 / 4 + GATE_PAGES);
+        else if (round > 0)
+            r = rest_room(s, GATE_PAGES);
         if (r == 0)
             r = visit_gate(s, &from, last, diag);
         if (r == 0)
@@ -341,8 +341,9 @@ static int make_point(struct shmfs_snapshot *s, bool full, struct shmfs_diag *di
         r = make_rounds(s, diag);
     if (r < 0)
         return r;
-    if (!full && s->nwords == 0 && s->head->ntodos == 0)
-        return 0; /* nothing has changed: the image is this point in time, too */
+    if (!full && s->nwords == 0 &&
+        s->head->ntodos == 0) /* nothing has changed: the image is this point in time, too */
+        return image_is_named(s->img) ? 0 : -ESTALE;
     r = put_rest(s);
     if (r == 0 && s->fs->broken)
         r = -EIO;
@@ -426,6 +427,7 @@ static int take_locked(struct shmfs_snapshot *s, bool fast, struct shmfs_diag *d
     if (r < 0)
         return r;
     written = image_written(s->img);
+    s->by_file = !s->keeps && !full;
     STORE(&rt->base_sequence, UINT64_C(0));
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     r = make_point(s, full, diag);
@@ -439,6 +441,10 @@ static int take_locked(struct shmfs_snapshot *s, bool fast, struct shmfs_diag *d
         STORE(&rt->base_sequence, was);
     } else if (r == 0) {
         base_set(s);
+    }
+    if (r == 0 && image_failed(s->img) != 0) { /* found afterwards: the next one writes a fresh image */
+        image_close(s->img);
+        s->img = NULL;
     }
     return r;
 }
@@ -490,7 +496,7 @@ int shmfs_snapshot_take(struct shmfs_snapshot *s, bool fast, const struct shmfs_
 
 bool shmfs_snapshot_is_due(struct shmfs_snapshot *s)
 {
-    if (!is_base(s))
+    if (!is_base(s) || !image_is_named(s->img))
         return true;
     for (uint32_t i = 0; i < use_count(s->fs); i++) {
         if (use_kind(LOAD_RELAXED(use_at(s->fs, i))) == USE_PIN)

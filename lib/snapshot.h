@@ -18,6 +18,8 @@ struct shmfs_snapshot {
     char *path;
     struct image *img; /* NULL: the next one makes it */
     bool keeps;
+    bool
+        by_file; /* few pages, and this process has none of them mapped yet: read(2) costs less than faults */
 
     /* Of the one that is being made: */
     struct snapshot_word *words; /* marks that were taken */
@@ -52,6 +54,8 @@ static inline const uint8_t *snapshot_bytes(const struct shmfs *of, uint64_t pag
 
 /* Is it a block that is free, or behind the end? May be wrong while the gate is open: then the page is marked again. */
 bool snapshot_is_free(const struct shmfs *fs, uint64_t page);
+/* The page as it is now; zeros where it has no memory. */
+void snapshot_copy(struct shmfs_snapshot *s, uint64_t page, void *ret);
 /* After each page: -ECANCELED. */
 int snapshot_step(struct shmfs_snapshot *s);
 /* What the marks that were not put yet stand for, or whatever there is, to the image: while others go on. */

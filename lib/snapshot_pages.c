@@ -33,10 +33,22 @@ int snapshot_step(struct shmfs_snapshot *s)
                : 0;
 }
 
-/*
- * By way of a copy: whoever stores to it meanwhile must not come between its hash and its bytes. It may be freed and given back to
- * a host that is full: then it does not count.
- */
+/* It may be freed just now, and given back to a host that is full: then it does not count. */
+void snapshot_copy(struct shmfs_snapshot *s, uint64_t page, void *ret)
+{
+    const struct shmfs *fs = s->fs;
+
+    if (s->by_file &&
+        pread(fs->fd, ret, BLOCK_SIZE, (off_t)(fs->l.group_desc + page * BLOCK_SIZE)) == BLOCK_SIZE)
+        return;
+    region_reading++;
+    memcpy(ret, snapshot_bytes(fs, page), BLOCK_SIZE);
+    region_reading--;
+    if (unlikely(LOAD_RELAXED(&fs->any_hole) != 0))
+        region_mend(s->fs);
+}
+
+/* By way of a copy: whoever stores to it meanwhile must not come between its hash and its bytes. */
 static int put_page(struct shmfs_snapshot *s, uint64_t page)
 {
     _Alignas(64) uint8_t copy[BLOCK_SIZE];
@@ -44,11 +56,7 @@ static int put_page(struct shmfs_snapshot *s, uint64_t page)
 
     if (snapshot_is_free(s->fs, page))
         return image_put(s->img, snapshot_page(page), NULL);
-    region_reading++;
-    memcpy(copy, snapshot_bytes(s->fs, page), sizeof(copy));
-    region_reading--;
-    if (unlikely(LOAD_RELAXED(&s->fs->any_hole) != 0))
-        region_mend(s->fs);
+    snapshot_copy(s, page, copy);
     r = image_put(s->img, snapshot_page(page), copy);
     return r < 0 ? r : snapshot_step(s);
 }

