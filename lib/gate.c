@@ -66,7 +66,7 @@ void gate_await(struct shmfs *fs)
 
 static bool is_inside(const struct slot *s)
 {
-    return LOAD(&s->nlocks) != 0 && LOAD(&s->outside) == 0;
+    return LOAD(&s->nlocks) != 0 && LOAD(&s->outside) == 0 && LOAD(&s->owner.v) != 0;
 }
 
 /* -EBUSY: it is inside, and lives; -EOWNERDEAD: it died there. */
@@ -82,7 +82,7 @@ static int await_outside(struct shmfs *fs, uint32_t index, uint64_t until)
         nap_us(NAP_US);
         if (!is_inside(s))
             break;
-        if (!slot_is_living(fs, index) && LOAD(&s->owner.v) != 0)
+        if (!slot_is_living(fs, index))
             return -EOWNERDEAD;
         if (lock_now_ns() > until)
             return -EBUSY;

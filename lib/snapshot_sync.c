@@ -24,9 +24,10 @@ int shmfs_sync_wait(struct shmfs *fs, uint64_t ticket)
     if (ticket == 0)
         return 0;
     while ((done = LOAD(&fs->rt->sync_done)) < ticket) {
-        struct procref keeper = { LOAD(&fs->rt->keeper.v) };
+        struct procref keeper;
 
         lock_futex_wait(&fs->rt->sync_done, (uint32_t)done, LOOK_MS * 1000L);
+        keeper.v = LOAD(&fs->rt->keeper.v);
         if (LOAD(&fs->rt->sync_done) >= ticket)
             break;
         if (LOAD_RELAXED(&fs->broken) || keeper.v == 0 || !proc_alive(fs, keeper))
