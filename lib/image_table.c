@@ -104,12 +104,15 @@ uint64_t image_root(struct image *img)
 /* The block's own hash tells only where the damage is: whether there is any, the root tells. */
 static void take_block(struct image *img, uint64_t block, const struct image_table *table)
 {
-    uint64_t first = block * IMAGE_HASHES;
+    uint64_t first = block * IMAGE_HASHES, n = MIN((uint64_t)IMAGE_HASHES, img->npages - first);
 
     img->block_bad[block] = table->hash != hash_of_hashes(table->hashes);
-    for (uint64_t i = 0; i < IMAGE_HASHES && first + i < img->npages; i++) {
-        if (table->hashes[i])
-            image_set(img, first + i, table->hashes[i], 0);
+    memcpy(&img->hashes[first], table->hashes, n * sizeof(uint64_t)); /* nothing was there before */
+    for (uint64_t i = 0; i < n; i++)
+        img->used += table->hashes[i] != 0;
+    if (!img->block_stale[block]) {
+        img->block_stale[block] = true;
+        img->stale[img->nstale++] = block;
     }
 }
 

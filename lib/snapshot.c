@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 enum {
+    LEAST_PAGES = 64,      /* that there is room for then */
     GATE_PAGES = 1024,     /* copied while the gate is shut */
     SLICE_WORDS = 4096,    /* of marks, taken while it is */
     SQUEEZE_ROUND = 3,     /* from this round on who writes is held back, */
@@ -271,16 +272,15 @@ static int visit_gate(struct shmfs_snapshot *s, uint64_t *from, bool last, struc
 static int make_rounds(struct shmfs_snapshot *s, struct shmfs_diag *diag)
 {
     uint64_t from = 0;
-    int r = rest_room(s, MIN(snapshot_marked(s->fs) * 5 / 4 + 64, (uint64_t)GATE_PAGES));
+    int r = 0;
 
     for (int round = 0; r == 0; round += from == 0) {
+        uint64_t marked = snapshot_marked(s->fs);
         bool last = round >= ROUNDS_MAX;
 
         s->squeeze = round > SQUEEZE_ROUND ? (unsigned)(round - SQUEEZE_ROUND) : 0;
-        if (last)
-            r = rest_room(s, snapshot_marked(s->fs) * 5 / 4 + GATE_PAGES);
-        else if (round > 0)
-            r = rest_room(s, GATE_PAGES);
+        /* Room for what is likely to be found; for more, there is the next round. */
+        r = rest_room(s, last || marked < GATE_PAGES ? marked * 5 / 4 + LEAST_PAGES : LEAST_PAGES);
         if (r == 0)
             r = visit_gate(s, &from, last, diag);
         if (r == 0)
