@@ -29,6 +29,8 @@ static void slot_recover(struct shmfs *fs, uint32_t index, bool covered)
     struct slot *s = &fs->slots[index];
     struct txn t;
 
+    /* What is half-done in it from here on must be seen there, if we die (S8). */
+    STORE(&s->outside, 0u);
     /* Either undone or done: each is idempotent, so that dying here only means that another begins anew. */
     txn_rollback(fs, s);
     txn_redo_all(fs, s);
@@ -113,8 +115,6 @@ static int bury(struct shmfs *fs, uint32_t me, uint32_t index, bool free_hands, 
             return -EBUSY;
         bool got = lock_try(&s->recovery, stamp);
         if (got && slot_is_dead(fs, index)) { /* look again under the lock (A8) */
-            /* What is half-done in it from here on must be seen there, if we die (S8). */
-            STORE(&s->outside, 0u);
             slot_recover(fs, index, true);
             /* Somebody in the middle of a transaction may not wait for an inode: the locks are free, that is enough. */
             if (fs->slots[index].closing.n == 0 || (free_hands && me != TXN_UNDERTAKERS_SLOT))

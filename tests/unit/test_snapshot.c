@@ -562,6 +562,40 @@ static void test_snapshot_who_is_undone_at_the_gate_comes_in_again(void **state)
     shmfs_detach(other);
 }
 
+/* Who died at the gate, between two steps of his work, is buried like others: also by one who comes alone. */
+static void die_at_the_gate(int fd, void *arg)
+{
+    struct txn t;
+
+    fs = api_attach(0);
+    uint32_t ino = (uint32_t)stat_of("half").st_ino;
+    MUST(txn_begin(fs, &t));
+    MUST(txn_lock_inode(&t, ino));
+    inode_edit(&t, ino)->size = 0;
+    txn_todo(&t, TODO_TRIM, ino, 0, UINT64_MAX);
+    txn_checkpoint(&t);
+    gate_step_out(t.slot);
+    pass(fd);
+    for (;;)
+        pause();
+}
+
+static void test_snapshot_who_died_at_the_gate_is_buried(void **state)
+{
+    for (int alone = 0; alone < 2; alone++) {
+        put_bytes("half", 'h', MIB);
+        if (alone)
+            api_detach();
+        struct child child = spawn(die_at_the_gate, NULL);
+        await(child.fd);
+        murder(&child);
+        if (alone)
+            fs = api_attach(0);
+        MUST(shmfs_chmod(fs, "half", 0600)); /* waits for his lock */
+        assert_int_equal(stat_of("half").st_blocks, 0);
+    }
+}
+
 /* Marks that come while others are taken, as by one whose gate was opened by force, are found the next time. */
 static uint64_t mark_meanwhile, found_pages;
 
@@ -861,6 +895,7 @@ int main(void)
         snapshot_unit(test_snapshot_names_who_is_stopped_inside),
         snapshot_unit(test_snapshot_a_dead_or_stopped_one_opens_the_gate),
         snapshot_unit(test_snapshot_who_is_undone_at_the_gate_comes_in_again),
+        snapshot_unit(test_snapshot_who_died_at_the_gate_is_buried),
         snapshot_unit(test_snapshot_marks_are_not_lost_by_a_forced_gate),
         snapshot_unit(test_snapshot_an_image_keeps_its_name_while_it_is_written),
         snapshot_unit(test_snapshot_a_copy_of_an_image_is_another),
