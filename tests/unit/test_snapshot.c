@@ -480,10 +480,10 @@ static void hold_inside(int fd, void *arg)
 /* Who is stopped in the middle of a change is named, and nobody else is held up. */
 static void test_snapshot_names_who_is_stopped_inside(void **state)
 {
+    mode_t mode = stat_of(".").st_mode; /* while he does not hold it */
     struct child child = spawn(hold_inside, NULL);
     struct shmfs_snapshot_result result;
     struct shmfs_diag diag;
-    mode_t mode = stat_of(".").st_mode;
 
     await(child.fd);
     snapshot = open_at(image_path, 0);
