@@ -58,8 +58,8 @@ bool dirty_take(struct shmfs *fs, uint64_t *from, uint32_t words,
             *from = s * DIRTY_SUM;
             return true;
         }
-        __atomic_fetch_and(
-            sums, ~sum, __ATOMIC_SEQ_CST); /* before its words: what is marked from here on sets it again */
+        /* Before its words: what is marked from here on sets it again. */
+        __atomic_fetch_and(sums, ~sum, __ATOMIC_SEQ_CST);
         for (uint64_t w = s * SUM_WORDS; w < (s + 1) * SUM_WORDS && w * WORD < fs->l.npages; w++) {
             uint64_t bits = LOAD_RELAXED(&fs->dirty[w]);
 

@@ -341,8 +341,8 @@ static int make_point(struct shmfs_snapshot *s, bool full, struct shmfs_diag *di
         r = make_rounds(s, diag);
     if (r < 0)
         return r;
-    if (!full && s->nwords == 0 &&
-        s->head->ntodos == 0) /* nothing has changed: the image is this point in time, too */
+    /* Nothing has changed: the image is this point in time, too. */
+    if (!full && s->nwords == 0 && s->head->ntodos == 0)
         return image_is_named(s->img) ? 0 : -ESTALE;
     r = put_rest(s);
     if (r == 0 && s->fs->broken)
@@ -378,8 +378,8 @@ static void base_set(struct shmfs_snapshot *s)
         return;
     memcpy(rt->base, image_uuid(s->img), sizeof(rt->base));
     rt->base_root = image_root_hash(s->img);
-    STORE(&rt->base_sequence,
-          image_sequence(s->img)); /* last: killed before, everything is looked at the next time */
+    /* Last: killed before, everything is looked at the next time. */
+    STORE(&rt->base_sequence, image_sequence(s->img));
 }
 
 /* An image to write to; a fresh one if most of it would go through the journal. */

@@ -432,6 +432,19 @@ static void test_snapshot_restore_ends_what_was_kept_for_the_living(void **state
     fs = was;
 }
 
+/* As file_resize() leaves a file at its first checkpoint, at the gate: it is empty, and its blocks are still to be freed. */
+static void empty_halfway(struct txn *t, const char *path)
+{
+    uint32_t ino = (uint32_t)stat_of(path).st_ino;
+
+    MUST(txn_begin(fs, t));
+    MUST(txn_lock_inode(t, ino));
+    inode_edit(t, ino)->size = 0;
+    txn_todo(t, TODO_TRIM, ino, 0, UINT64_MAX);
+    txn_checkpoint(t);
+    gate_step_out(t->slot);
+}
+
 /* A slot's todo at that moment is finished by who restores. */
 static void test_snapshot_restore_finishes_what_was_under_way(void **state)
 {
@@ -439,14 +452,7 @@ static void test_snapshot_restore_finishes_what_was_under_way(void **state)
     struct txn t;
 
     put_bytes("half", 'h', MIB);
-    uint32_t ino = (uint32_t)stat_of("half").st_ino;
-    /* As file_resize() leaves it at its first checkpoint: the file is empty, and its blocks are still to be freed. */
-    MUST(txn_begin(fs, &t));
-    MUST(txn_lock_inode(&t, ino));
-    inode_edit(&t, ino)->size = 0;
-    txn_todo(&t, TODO_TRIM, ino, 0, UINT64_MAX);
-    txn_checkpoint(&t);
-    gate_step_out(t.slot);
+    empty_halfway(&t, "half");
     snapshot = open_at(image_path, 0);
     take(snapshot);
     gate_pass(fs, t.slot);
@@ -568,13 +574,7 @@ static void die_at_the_gate(int fd, void *arg)
     struct txn t;
 
     fs = api_attach(0);
-    uint32_t ino = (uint32_t)stat_of("half").st_ino;
-    MUST(txn_begin(fs, &t));
-    MUST(txn_lock_inode(&t, ino));
-    inode_edit(&t, ino)->size = 0;
-    txn_todo(&t, TODO_TRIM, ino, 0, UINT64_MAX);
-    txn_checkpoint(&t);
-    gate_step_out(t.slot);
+    empty_halfway(&t, "half");
     pass(fd);
     for (;;)
         pause();
